@@ -1,1 +1,3 @@
 //! The `jetway` crate.
+
+pub mod schedule;
