@@ -49,11 +49,10 @@ fn main() -> anyhow::Result<()> {
     let secret = messages_with_secrets(&pool);
     fs::write(out.join("redacted.rs"), redacted_debug(&secret)?)?;
 
-    let mut generator = tonic_prost_build::configure();
-    for name in &secret {
-        generator = generator.skip_debug(format!(".{name}"));
-    }
-    generator.compile_fds(compiler.file_descriptor_set()).context("code generation")?;
+    tonic_prost_build::configure()
+        .skip_debug(&secret)
+        .compile_fds(compiler.file_descriptor_set())
+        .context("code generation")?;
     Ok(())
 }
 
