@@ -1,1 +1,3 @@
 //! The `mesh` crate.
+
+pub mod postgres;

@@ -1,0 +1,3 @@
+//! Tests of the shared library against real parts.
+
+mod postgres;
