@@ -1,0 +1,31 @@
+# Everything a developer runs. `make` alone lists it.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo audit test check clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: PostgreSQL server programs, a C compiler
+	@scripts/setup
+
+up: setup ## build, then run the whole platform here until Ctrl-C; ARGS="--fresh" for an empty one
+	$(CARGO) build --locked -p jetway
+	@$(CARGO) run --locked -q -p jetway -- up $(ARGS)
+
+demo: setup ## one traveller's journey over REST against the running platform
+	@$(CARGO) run --locked -q -p jetway -- demo $(ARGS)
+
+audit: setup ## check every invariant in the databases of the running platform
+	@$(CARGO) run --locked -q -p jetway -- audit $(ARGS)
+
+test: setup ## all tests
+	$(CARGO) test --workspace --locked
+
+check: setup ## formatting, lints, documentation, architecture, manifests
+	@scripts/check
+
+clean: ## delete what was built; the platform's data stays
+	$(CARGO) clean
