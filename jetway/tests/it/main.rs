@@ -1,0 +1,3 @@
+//! Tests of the platform as a whole.
+
+mod architecture;
