@@ -1,6 +1,8 @@
 # Everything a developer runs. `make` alone lists it.
 
 CARGO ?= cargo
+# Not `-p jetway`: cargo would choose features for that crate alone, and build half of the dependencies a second time.
+JETWAY = $(CARGO) run --locked --quiet --bin jetway --
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo audit test check clean
@@ -12,14 +14,14 @@ setup: ## install what is missing: PostgreSQL server programs, a C compiler
 	@scripts/setup
 
 up: setup ## build, then run the whole platform here until Ctrl-C; ARGS="--fresh" for an empty one
-	$(CARGO) build --locked -p jetway
-	@$(CARGO) run --locked -q -p jetway -- up $(ARGS)
+	$(CARGO) build --locked --bin jetway
+	@$(JETWAY) up $(ARGS)
 
 demo: setup ## one traveller's journey over REST against the running platform
-	@$(CARGO) run --locked -q -p jetway -- demo $(ARGS)
+	@$(JETWAY) demo $(ARGS)
 
 audit: setup ## check every invariant in the databases of the running platform
-	@$(CARGO) run --locked -q -p jetway -- audit $(ARGS)
+	@$(JETWAY) audit $(ARGS)
 
 test: setup ## all tests
 	$(CARGO) test --workspace --locked
