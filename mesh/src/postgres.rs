@@ -229,7 +229,12 @@ impl Cluster {
 
     /// A connection URL for the superuser [`ADMIN`] and the database `postgres`.
     pub fn admin_url(&self) -> SecretString {
-        self.url(ADMIN, &self.password, "postgres")
+        self.admin_url_for("postgres")
+    }
+
+    /// A connection URL for the superuser [`ADMIN`] and `database`, whose name is as it is, not yet escaped.
+    pub fn admin_url_for(&self, database: &str) -> SecretString {
+        self.url(ADMIN, &self.password, database)
     }
 
     /// A connection URL for `user` with `password` and the database `database`; both names as they are, not yet escaped.

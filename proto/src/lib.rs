@@ -28,8 +28,18 @@ pub fn descriptor_pool() -> &'static DescriptorPool {
 macro_rules! package {
     ($(#[$doc:meta])* $package:literal) => {
         $(#[$doc])*
-        #[expect(missing_docs, clippy::pedantic, clippy::as_conversions, reason = "generated code")]
-        #[allow(clippy::str_to_string, clippy::allow_attributes_without_reason, unused_qualifications, unreachable_pub, rustdoc::all, reason = "generated code")]
+        #[allow(
+            missing_docs,
+            unreachable_pub,
+            unused_qualifications,
+            clippy::all,
+            clippy::pedantic,
+            clippy::allow_attributes_without_reason,
+            clippy::as_conversions,
+            clippy::str_to_string,
+            rustdoc::all,
+            reason = "generated code"
+        )]
         pub mod v1 {
             tonic::include_proto!($package);
         }
@@ -37,7 +47,6 @@ macro_rules! package {
 }
 
 /// Types that several packages share.
-#[expect(missing_docs, reason = "generated code")]
 pub mod r#type {
     tonic::include_proto!("jetway.r#type");
 }

@@ -1,0 +1,373 @@
+//! Configuration: one typed struct for each service, from defaults < file < `.env` < environment < `--set` flags.
+//!
+//! A setting `database.url` of the service `bookings` is `database.url` in the file, `JETWAY_BOOKINGS_DATABASE__URL` in the environment (or
+//! `JETWAY_BOOKINGS_DATABASE__URL_FILE`, which names a file that holds the value), and `--set database.url=…` as a flag. Every mistake is
+//! reported at once, unknown settings included, and no value is ever shown.
+
+use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
+
+use figment::{
+    Figment,
+    providers::{Format as _, Serialized, Toml},
+    value::{Dict, Value},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
+
+pub use crate::tls::TlsFiles;
+
+/// Settings that every process of the platform shares; they have no service in their environment variable.
+const SHARED: [(&str, &str); 2] = [("JETWAY_CLOCK_FILE", "clock_file"), ("JETWAY_SIMULATOR", "simulator")];
+
+/// What a service's own configuration struct must be.
+///
+/// Its fields are settings with defaults, its structs tables. Fields without a sensible default are empty by default, and [`Configuration::check`]
+/// reports them.
+pub trait Configuration: Serialize + DeserializeOwned + Default + Send + Sync + 'static {
+    /// The parts that [`crate::run`] needs.
+    fn parts(&self) -> Parts<'_>;
+
+    /// What is missing or contradictory, one sentence each that starts with the setting's name in backticks.
+    fn check(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The settings that the bootstrap itself reads.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// Where to listen.
+    pub server: &'a ServerConfig,
+    /// Logs.
+    pub telemetry: &'a TelemetryConfig,
+    /// The workload certificate.
+    pub tls: &'a TlsFiles,
+    /// The service's own database, when it has one.
+    pub database: Option<&'a DatabaseConfig>,
+    /// Where token keys come from; `None` for the service that makes them.
+    pub identity: Option<&'a TargetConfig>,
+    /// The file with the clock's offset, for the simulator.
+    pub clock_file: Option<&'a PathBuf>,
+}
+
+/// Addresses and times of the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where calls come in. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where health probes come in, in clear text: only `grpc.health.v1` answers here.
+    pub probe_listen: SocketAddr,
+    /// Where operators come in: metrics. Never public.
+    pub admin_listen: SocketAddr,
+    /// How long the process goes on accepting after it has said that it is not ready, in milliseconds, so that load balancers notice.
+    pub drain_delay_ms: u64,
+    /// How long calls in flight may take to finish after that, in milliseconds.
+    pub drain_timeout_ms: u64,
+}
+
+impl ServerConfig {
+    /// Loopback addresses: calls on `port`, admin on `port` + 1000, probes on `port` + 2000.
+    pub fn on_loopback(port: u16) -> Self {
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            listen: at(port),
+            admin_listen: at(if port == 0 { 0 } else { port + 1000 }),
+            probe_listen: at(if port == 0 { 0 } else { port + 2000 }),
+            drain_delay_ms: 0,
+            drain_timeout_ms: 25_000,
+        }
+    }
+}
+
+/// Logs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// Filter directives, for example `info,bookings=debug`.
+    pub log: String,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { log: "info".to_owned() }
+    }
+}
+
+/// The service's own database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// `postgres://user:password@host:port/database`.
+    #[serde(serialize_with = "redacted")]
+    pub url: SecretString,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// PEM file of the authorities that may sign the database's certificate. Set: TLS is required. Unset: clear text, for loopback only.
+    pub roots: Option<PathBuf>,
+    /// PEM file of the client certificate to show the database.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub key: Option<PathBuf>,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: SecretString::default(), connections_max: 20, roots: None, certificate: None, key: None }
+    }
+}
+
+impl DatabaseConfig {
+    /// How connections are encrypted; `None` for clear text.
+    ///
+    /// # Errors
+    ///
+    /// When the files cannot be read or do not fit together.
+    pub(crate) fn tls_config(&self) -> anyhow::Result<Option<rustls::ClientConfig>> {
+        use anyhow::Context as _;
+        use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+
+        let Some(roots) = &self.roots else { return Ok(None) };
+        let mut store = rustls::RootCertStore::empty();
+        for root in CertificateDer::pem_file_iter(roots).context("`database.roots`")? {
+            store.add(root.context("`database.roots`")?).context("`database.roots`")?;
+        }
+        let builder = rustls::ClientConfig::builder().with_root_certificates(store);
+        let config = match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                let chain = CertificateDer::pem_file_iter(certificate)
+                    .and_then(Iterator::collect)
+                    .context("`database.certificate`")?;
+                let key = PrivateKeyDer::from_pem_file(key).context("`database.key`")?;
+                builder.with_client_auth_cert(chain, key).context("`database.certificate`")?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        Ok(Some(config))
+    }
+
+    /// What is missing.
+    pub fn check(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.url.expose_secret().is_empty() {
+            problems.push("`database.url` is missing".to_owned());
+        }
+        if self.connections_max == 0 {
+            problems.push("`database.connections_max` must be at least 1".to_owned());
+        }
+        if self.certificate.is_some() != self.key.is_some() {
+            problems.push("`database.certificate` and `database.key` go together".to_owned());
+        }
+        problems
+    }
+}
+
+/// Another service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetConfig {
+    /// `host:port`, or several of them with commas. A name with several addresses is balanced over.
+    pub address: String,
+}
+
+impl TargetConfig {
+    /// A service on this machine.
+    pub fn on_loopback(port: u16) -> Self {
+        Self { address: format!("127.0.0.1:{port}") }
+    }
+}
+
+/// Serialises a secret as empty when it is, and as `[redacted]` otherwise.
+///
+/// # Errors
+///
+/// What the serializer returns.
+pub fn redacted<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if secret.expose_secret().is_empty() { "" } else { "[redacted]" })
+}
+
+/// Where settings come from, beside the defaults.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Environment variables, those of `.env` first.
+    pub environment: Vec<(String, String)>,
+    /// `key=value` flags.
+    pub flags: Vec<String>,
+}
+
+impl Sources {
+    /// The process's environment, with `.env` of the working directory below it.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<String>) -> Self {
+        let dotenv = dotenvy::from_path_iter(".env").into_iter().flatten().filter_map(Result::ok);
+        Self { file, environment: dotenv.chain(std::env::vars()).collect(), flags }
+    }
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration of {service} is wrong:{}", lines(.problems))]
+pub struct ConfigError {
+    /// Which service.
+    pub service: &'static str,
+    /// One sentence each.
+    pub problems: Vec<String>,
+}
+
+fn lines(problems: &[String]) -> String {
+    problems.iter().fold(String::new(), |mut text, problem| {
+        let _ = write!(text, "\n  - {problem}");
+        text
+    })
+}
+
+/// Reads the configuration of `service`.
+///
+/// # Errors
+///
+/// Every unknown setting, every value of the wrong type and every missing one, all at once.
+pub fn load<C: Configuration>(service: &'static str, sources: &Sources) -> Result<C, ConfigError> {
+    let mut problems = Vec::new();
+    let settings = settings(service, sources, &mut problems);
+    let known = Value::serialize(C::default()).expect("a configuration is a tree of tables");
+    let defaults = || Figment::from(Serialized::defaults(C::default()));
+
+    let mut figment = defaults();
+    for Setting { key, value, origin } in settings {
+        if !is_known(&known, &key) {
+            problems.push(format!("`{key}` ({origin}) is not a setting"));
+            continue;
+        }
+        let one = figment::util::nest(&key, value).into_dict().unwrap_or_default();
+        match defaults().merge(Serialized::defaults(&one)).extract::<C>() {
+            Ok(_) => figment = figment.merge(Serialized::defaults(one)),
+            Err(error) => problems
+                .extend(error.into_iter().map(|error| format!("`{key}` ({origin}) {}", wrong(error.kind)))),
+        }
+    }
+    match figment.extract::<C>() {
+        Ok(config) => {
+            problems.extend(config.check());
+            if problems.is_empty() { Ok(config) } else { Err(ConfigError { service, problems }) }
+        }
+        Err(error) => {
+            problems.extend(error.into_iter().map(|error| wrong(error.kind)));
+            Err(ConfigError { service, problems })
+        }
+    }
+}
+
+/// The configuration as TOML, secrets redacted.
+pub fn print<C: Configuration>(config: &C) -> String {
+    toml::to_string_pretty(config).unwrap_or_default()
+}
+
+/// One value from one place.
+struct Setting {
+    key: String,
+    value: Value,
+    origin: String,
+}
+
+fn settings(service: &str, sources: &Sources, problems: &mut Vec<String>) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    if let Some(file) = &sources.file {
+        match Figment::from(Toml::file_exact(file)).extract::<Dict>() {
+            Ok(dict) => flatten("", &dict, &mut |key, value| {
+                settings.push(Setting { key, value, origin: format!("file {}", file.display()) });
+            }),
+            Err(error) => {
+                problems.push(format!("the file {} cannot be read: {}", file.display(), wrong(error.kind)))
+            }
+        }
+    }
+    let prefix = format!("JETWAY_{}_", service.to_uppercase());
+    for (name, value) in &sources.environment {
+        let shared = SHARED.iter().find(|(shared, _)| shared == name).map(|(_, key)| (*key).to_owned());
+        let Some(key) =
+            shared.or_else(|| name.strip_prefix(&prefix).map(|key| key.to_lowercase().replace("__", ".")))
+        else {
+            continue;
+        };
+        let (key, value) = match key.strip_suffix("_file").filter(|_| key != "clock_file") {
+            Some(key) => match std::fs::read_to_string(value) {
+                Ok(content) => (key.to_owned(), content.trim_end().to_owned()),
+                Err(error) => {
+                    problems.push(format!(
+                        "`{key}` (environment variable {name}) cannot be read from its file: {error}"
+                    ));
+                    continue;
+                }
+            },
+            None => (key, value.clone()),
+        };
+        settings.push(Setting { key, value: parse(&value), origin: format!("environment variable {name}") });
+    }
+    for flag in &sources.flags {
+        match flag.split_once('=') {
+            Some((key, value)) => {
+                settings.push(Setting {
+                    key: key.to_owned(),
+                    value: parse(value),
+                    origin: "flag --set".to_owned(),
+                });
+            }
+            None => problems.push("a `--set` flag is not of the form key=value".to_owned()),
+        }
+    }
+    settings
+}
+
+/// Numbers and truth values as such, everything else as text.
+fn parse(value: &str) -> Value {
+    match value {
+        "true" => Value::from(true),
+        "false" => Value::from(false),
+        _ => value.parse::<i64>().map_or_else(|_| Value::from(value), Value::from),
+    }
+}
+
+fn flatten(prefix: &str, dict: &Dict, visit: &mut impl FnMut(String, Value)) {
+    for (key, value) in dict {
+        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Dict(_, nested) => flatten(&key, nested, visit),
+            Value::String(..)
+            | Value::Char(..)
+            | Value::Bool(..)
+            | Value::Num(..)
+            | Value::Empty(..)
+            | Value::Array(..) => {
+                visit(key, value.clone());
+            }
+        }
+    }
+}
+
+fn is_known(known: &Value, key: &str) -> bool {
+    key.split('.').try_fold(known, |value, part| value.as_dict()?.get(part)).is_some()
+}
+
+/// What is wrong with a value, without the value.
+fn wrong(kind: figment::error::Kind) -> String {
+    use figment::error::Kind;
+
+    match kind {
+        Kind::InvalidType(_, expected)
+        | Kind::InvalidValue(_, expected)
+        | Kind::InvalidLength(_, expected) => {
+            format!("must be {expected}")
+        }
+        Kind::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
+        Kind::UnknownField(field, _) => format!("`{field}` is not a setting"),
+        Kind::MissingField(field) => format!("`{field}` is missing"),
+        Kind::DuplicateField(field) => format!("`{field}` is given twice"),
+        Kind::ISizeOutOfRange(_) | Kind::USizeOutOfRange(_) => "is out of range".to_owned(),
+        Kind::Unsupported(_) | Kind::UnsupportedKey(..) => {
+            "is of a kind that settings cannot have".to_owned()
+        }
+        Kind::Message(message) => message,
+    }
+}

@@ -1,0 +1,339 @@
+//! The only bootstrap: configuration → telemetry → database → keys → server → drain.
+//!
+//! A service's `main` is one call of [`run`]; `jetway up` and the tests call [`start`] for several services in one process.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use axum::Router;
+use clap::Parser;
+use diesel_migrations::EmbeddedMigrations;
+use proto::identity::v1::{GetJwksRequest, discovery_service_client::DiscoveryServiceClient};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    accept::{self, Limits, Listener},
+    client::{Channel, Target},
+    clock::Clock,
+    config::{self, Configuration, DatabaseConfig, ServerConfig, Sources, TargetConfig},
+    db::{self, Db},
+    health::{self, Conditions},
+    server,
+    tasks::Tasks,
+    telemetry,
+    tls::{self, Identity},
+    token::{PublicKey, Verifier},
+};
+
+/// The `iss` claim of every token.
+pub const ISSUER: &str = "https://identity.jetway.local";
+
+/// How often token keys are fetched when nothing asks for them: 0.8 of the five minutes that the issuer promises.
+const KEYS_INTERVAL: Duration = Duration::from_mins(4);
+
+/// How soon the first fetch is tried again.
+const KEYS_RETRY: Duration = Duration::from_millis(200);
+
+/// How long background tasks may take to end.
+const TASKS_FINISH_MAX: Duration = Duration::from_secs(10);
+
+/// One service of the platform.
+pub trait Service: Send + Sync + 'static {
+    /// The name in certificates, configuration and logs.
+    const NAME: &'static str;
+
+    /// The service's own settings.
+    type Config: Configuration;
+
+    /// The service's own tables; `None` for a service without a database.
+    fn migrations() -> Option<EmbeddedMigrations>;
+
+    /// Puts the service together: its handlers, and its background tasks on [`Context::tasks`].
+    fn start(context: Context<Self::Config>) -> impl Future<Output = anyhow::Result<App>> + Send;
+}
+
+/// What a service serves.
+pub enum App {
+    /// gRPC to peers over mTLS, behind the layers of [`crate::server`].
+    Mesh(Routes),
+    /// HTTP to the world: the app brings its own layers.
+    Public(Router),
+}
+
+/// What a service is given to start with.
+pub struct Context<C> {
+    /// Its settings.
+    pub config: C,
+    /// Its database; see [`Context::db`].
+    db: Option<Db>,
+    /// The platform's clock.
+    pub clock: Clock,
+    /// Where its background work runs.
+    pub tasks: Tasks,
+    /// Its workload certificate, for calls to peers.
+    pub identity: Identity,
+    /// Verifies access tokens.
+    pub verifier: Verifier,
+}
+
+impl<C> Context<C> {
+    /// The service's database.
+    pub fn db(&self) -> Db {
+        self.db.clone().expect("a service with migrations has a database")
+    }
+
+    /// A channel to the peer `service`, which must show that service's certificate.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be read.
+    pub fn channel(&self, service: &str, target: &TargetConfig) -> anyhow::Result<Channel> {
+        let target = Target::parse(service, target.address.split(',').map(str::trim))
+            .with_context(|| format!("the address of {service}"))?;
+        Ok(Channel::connect_lazy(&target, &self.identity))
+    }
+}
+
+/// A service that runs.
+pub struct Running {
+    /// The service's name.
+    pub name: &'static str,
+    address: SocketAddr,
+    probe_address: SocketAddr,
+    ready: CancellationToken,
+    stop: CancellationToken,
+    done: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Where calls come in.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where probes come in.
+    pub fn probe_address(&self) -> SocketAddr {
+        self.probe_address
+    }
+
+    /// Completes when the service has been ready once.
+    pub async fn ready(&self) {
+        self.ready.cancelled().await;
+    }
+
+    /// Drains and stops: calls in flight are finished, none is accepted after the drain delay.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.done.await {
+            tracing::error!(%error, service = self.name, "the service did not stop in order");
+        }
+    }
+}
+
+#[derive(Parser)]
+struct Arguments {
+    /// Read settings from this TOML file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Set one setting, as `key=value`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Check the configuration, list everything that is wrong with it, and end.
+    #[arg(long)]
+    check_config: bool,
+    /// Print the configuration with secrets redacted, and end.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs one service as a process of its own, until SIGTERM or SIGINT.
+pub fn run<S: Service>() -> ExitCode {
+    let arguments = Arguments::parse();
+    let sources = Sources::of_process(arguments.config, arguments.set);
+    let config = match config::load::<S::Config>(S::NAME, &sources) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if arguments.print_config {
+        eprintln!("{}", config::print(&config));
+    }
+    if arguments.print_config || arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    telemetry::init(config.parts().telemetry);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a tokio runtime");
+    match runtime.block_on(until_stopped::<S>(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), service = S::NAME, "the service cannot start");
+            eprintln!("{} cannot start: {error:#}", S::NAME);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn until_stopped<S: Service>(config: S::Config) -> anyhow::Result<()> {
+    let clock = Clock::system(config.parts().clock_file.cloned());
+    let mut running = start::<S>(config, clock).await?;
+    tokio::select! {
+        () = stop_requested() => running.stop().await,
+        outcome = &mut running.done => outcome.context("the service ended by itself")?,
+    }
+    Ok(())
+}
+
+/// Completes on SIGTERM or SIGINT. A second one ends the process at once.
+pub async fn stop_requested() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate()).expect("signal handlers can be set");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signal handlers can be set");
+    let mut next = async move || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    next().await;
+    tracing::info!("stopping");
+    #[expect(clippy::disallowed_methods, reason = "belongs to the process, not to a service")]
+    tokio::spawn(async move {
+        next().await;
+        #[expect(clippy::exit, reason = "asked twice to stop")]
+        std::process::exit(130);
+    });
+}
+
+/// Starts a service in this process.
+///
+/// # Errors
+///
+/// When its certificate, its database or its addresses cannot be used.
+pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Result<Running> {
+    tls::install_crypto_provider();
+    let parts = config.parts();
+    let identity = Identity::load(parts.tls).context("load the workload certificate")?;
+    let db = match (S::migrations(), parts.database) {
+        (Some(migrations), Some(database)) => Some(prepare(database, migrations).await?),
+        _ => None,
+    };
+    let verifier = Verifier::new(ISSUER);
+    let tasks = Tasks::default();
+    tasks.spawn(until(tasks.stop_token(), identity.clone().watch()));
+    let server = parts.server.clone();
+    let keys = parts.identity.cloned();
+    let context = Context {
+        config,
+        db: db.clone(),
+        clock,
+        tasks: tasks.clone(),
+        identity: identity.clone(),
+        verifier: verifier.clone(),
+    };
+    if let Some(target) = keys {
+        let channel = context.channel("identity", &target)?;
+        tasks.spawn(until(tasks.stop_token(), fetch_keys(verifier.clone(), channel)));
+    }
+    let app = S::start(context).await?;
+    serve::<S>(server, identity, app, Conditions { db, verifier }, tasks).await
+}
+
+async fn prepare(database: &DatabaseConfig, migrations: EmbeddedMigrations) -> anyhow::Result<Db> {
+    db::migrate(database, migrations).await.context("migrate the database")?;
+    Db::new(database).context("make the connection pool")
+}
+
+async fn serve<S: Service>(
+    config: ServerConfig,
+    identity: Identity,
+    app: App,
+    conditions: Conditions,
+    tasks: Tasks,
+) -> anyhow::Result<Running> {
+    let (reporter, health) = health::service().await;
+    let (router, tls) = match app {
+        App::Mesh(routes) => {
+            (server::stack(routes, health.clone(), conditions.verifier.clone()), Some(identity))
+        }
+        App::Public(router) => (router, None),
+    };
+    let bind = |what: &'static str, at: SocketAddr| {
+        Listener::bind(at)
+            .with_context(|| format!("{} cannot listen for {what} on {at}: is the port taken?", S::NAME))
+    };
+    let calls = bind("calls", config.listen)?;
+    let probes = bind("probes", config.probe_listen)?;
+    let admin = bind("operators", config.admin_listen)?;
+    let (address, probe_address) = (calls.local_addr(), probes.local_addr());
+
+    let (stop, stop_accepting, stop_probes, ready) = (
+        CancellationToken::new(),
+        CancellationToken::new(),
+        CancellationToken::new(),
+        CancellationToken::new(),
+    );
+    let limits = Limits { drain: Duration::from_millis(config.drain_timeout_ms), ..Limits::default() };
+    tasks.spawn(accept::serve(probes, None, health, limits.clone(), stop_probes.clone()));
+    tasks.spawn(accept::serve(admin, None, operators(), limits.clone(), stop_probes.clone()));
+    tasks.spawn(health::watch(reporter, conditions, ready.clone(), stop.clone()));
+    let stopping = stop.clone();
+    let drain_delay = Duration::from_millis(config.drain_delay_ms);
+    let serving = accept::serve(calls, tls, router, limits, stop_accepting.clone());
+    tracing::info!(service = S::NAME, %address, "serving");
+    #[expect(clippy::disallowed_methods, reason = "the service itself, which the caller waits for")]
+    let done = tokio::spawn(async move {
+        let order = async {
+            // Ready no more, then a while in which load balancers notice, then no new connections.
+            stopping.cancelled().await;
+            tokio::time::sleep(drain_delay).await;
+            stop_accepting.cancel();
+        };
+        tokio::join!(serving, order);
+        stop_probes.cancel();
+        if !tasks.finish(TASKS_FINISH_MAX).await {
+            tracing::warn!(service = S::NAME, "background tasks did not end in time");
+        }
+        tracing::info!(service = S::NAME, "stopped");
+    });
+    Ok(Running { name: S::NAME, address, probe_address, ready, stop, done })
+}
+
+fn operators() -> Router {
+    Router::new().route("/metrics", axum::routing::get(async || telemetry::metrics_text()))
+}
+
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    let _ = stop.run_until_cancelled(work).await;
+}
+
+/// Keeps the verifier's keys fresh: at once, then every few minutes, and out of turn when a token names a new key.
+async fn fetch_keys(verifier: Verifier, channel: Channel) {
+    let mut client = DiscoveryServiceClient::new(channel);
+    loop {
+        let pause = match client.get_jwks(GetJwksRequest {}).await {
+            Ok(jwks) => {
+                let keys: Vec<_> = jwks
+                    .into_inner()
+                    .keys
+                    .into_iter()
+                    .filter(|key| key.kty == "OKP" && key.crv == "Ed25519" && key.alg == "EdDSA")
+                    .map(|key| PublicKey { kid: key.kid, x: key.x })
+                    .collect();
+                verifier.set_keys(&keys);
+                KEYS_INTERVAL
+            }
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), "token keys cannot be fetched; the old ones stay");
+                if verifier.has_keys() { KEYS_INTERVAL / 10 } else { KEYS_RETRY }
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = verifier.keys_wanted() => {}
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Real parts for tests: a PostgreSQL of their own, certificates of a private CA, an issuer of access tokens, a clock that stands still.
+//!
+//! One server and one CA are started for each test binary; each test gets a database of its own, copied from a template that the migrations made
+//! once. Services run in the test's process behind their real sockets, mTLS included.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
+use diesel_migrations::EmbeddedMigrations;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use proto::identity::v1::{
+    GetJwksRequest, GetOpenIdConfigurationRequest, Jwk, Jwks, OpenIdConfiguration,
+    discovery_service_server::{DiscoveryService, DiscoveryServiceServer},
+};
+use rcgen::{KeyPair, PKCS_ED25519};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+use tonic::{Request, Response, Status, service::Routes, service::interceptor::InterceptedService};
+
+use crate::{
+    auth::PrincipalId,
+    ca::PrivateCa,
+    client::{Channel, Target},
+    clock::Clock,
+    config::{Configuration, DatabaseConfig, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles},
+    db,
+    postgres::Cluster,
+    run::{self, App, Context, Running, Service},
+    tls::Identity,
+    token::AUDIENCE,
+};
+
+/// The parts that all tests of a binary share. They end with the process.
+struct Shared {
+    cluster: Cluster,
+    ca: PrivateCa,
+    dir: PathBuf,
+    templates: Mutex<HashMap<&'static str, String>>,
+}
+
+static SHARED: LazyLock<Shared> = LazyLock::new(|| {
+    crate::tls::install_crypto_provider();
+    let cluster = Cluster::temporary().expect("a private PostgreSQL");
+    // Beside the data directory, and deleted with it when this process is gone.
+    let dir = cluster.data_dir().parent().expect("the data directory has a parent").to_owned();
+    let ca = PrivateCa::open_or_create(&dir.join("ca")).expect("a private CA");
+    Shared { cluster, ca, dir, templates: Mutex::default() }
+});
+
+/// A directory that lives as long as the test binary.
+pub fn directory() -> &'static Path {
+    &SHARED.dir
+}
+
+/// A new database with the schema of `service`, as a configuration to connect with.
+pub async fn database(service: &'static str, migrations: fn() -> EmbeddedMigrations) -> DatabaseConfig {
+    let mut templates = SHARED.templates.lock().await;
+    if !templates.contains_key(service) {
+        let template = format!("{service}_template");
+        admin(&format!("CREATE DATABASE {template}")).await;
+        db::migrate(&database_config(&template), migrations()).await.expect("the migrations run");
+        templates.insert(service, template);
+    }
+    let template = templates[service].clone();
+    drop(templates);
+    let name = format!("{service}_{}", crate::id::generate().simple());
+    admin(&format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")).await;
+    database_config(&name)
+}
+
+fn database_config(name: &str) -> DatabaseConfig {
+    let url = SHARED.cluster.admin_url_for(name);
+    DatabaseConfig { url, connections_max: 30, ..DatabaseConfig::default() }
+}
+
+async fn admin(sql: &str) {
+    let mut conn = connection(&SHARED.cluster.admin_url()).await;
+    diesel::sql_query(sql).execute(&mut conn).await.expect("the statement runs");
+}
+
+/// A connection of the test's own, to look at what a service stored.
+pub async fn connection(url: &SecretString) -> AsyncPgConnection {
+    AsyncPgConnection::establish(url.expose_secret()).await.expect("the private PostgreSQL answers")
+}
+
+/// The workload certificate of `service`.
+pub fn certificate(service: &str) -> TlsFiles {
+    SHARED.ca.issue(service, &SHARED.dir.join("certificates")).expect("the CA issues")
+}
+
+/// A server configuration with free ports.
+pub fn free_ports() -> ServerConfig {
+    ServerConfig::on_loopback(0)
+}
+
+/// A channel to `service` at `address`, as the workload `from`.
+pub fn channel(from: &str, service: &str, address: SocketAddr) -> Channel {
+    let identity = Identity::load(&certificate(from)).expect("the certificate loads");
+    let target = Target::parse(service, [address.to_string()]).expect("the address is one");
+    Channel::connect_lazy(&target, &identity)
+}
+
+/// A channel on which every call carries a user's access token.
+pub type UserChannel = InterceptedService<Channel, Bearer>;
+
+/// Adds an access token to every call.
+#[derive(Clone, Debug)]
+pub struct Bearer(String);
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let value = format!("Bearer {}", self.0).parse().expect("a token is ASCII");
+        request.metadata_mut().insert("authorization", value);
+        Ok(request)
+    }
+}
+
+/// The channel that the edge would use for a user with this token.
+pub fn as_user(channel: Channel, token: &str) -> UserChannel {
+    InterceptedService::new(channel, Bearer(token.to_owned()))
+}
+
+/// An issuer of access tokens with a key of its own, served as `identity` is.
+pub struct Issuer {
+    key: EncodingKey,
+    running: Running,
+}
+
+impl Issuer {
+    /// Starts one.
+    pub async fn start() -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ED25519).expect("a key pair");
+        let config = IssuerConfig {
+            server: free_ports(),
+            tls: certificate("identity"),
+            x: URL_SAFE_NO_PAD.encode(pair.public_key_raw()),
+            ..IssuerConfig::default()
+        };
+        let running =
+            run::start::<IssuerService>(config, Clock::system(None)).await.expect("the issuer starts");
+        Self { key: EncodingKey::from_ed_der(&pair.serialize_der()), running }
+    }
+
+    /// Where a service finds it.
+    pub fn target(&self) -> TargetConfig {
+        TargetConfig { address: self.running.address().to_string() }
+    }
+
+    /// A token for `user` with these roles, good for 15 minutes.
+    pub fn token(&self, user: PrincipalId, roles: &[&str]) -> String {
+        let now = Clock::system_now().as_second();
+        self.sign(&serde_json::json!({
+            "iss": run::ISSUER, "aud": AUDIENCE, "sub": user, "sid": crate::id::generate(), "jti": crate::id::generate(),
+            "iat": now, "nbf": now, "exp": now + 900, "auth_time": now, "sv": 1, "roles": roles,
+        }))
+    }
+
+    /// A token with exactly these claims.
+    pub fn sign(&self, claims: &serde_json::Value) -> String {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.typ = Some("at+jwt".to_owned());
+        header.kid = Some("test".to_owned());
+        jsonwebtoken::encode(&header, claims, &self.key).expect("the claims sign")
+    }
+}
+
+struct IssuerService;
+
+#[derive(Serialize, Deserialize)]
+struct IssuerConfig {
+    server: ServerConfig,
+    telemetry: TelemetryConfig,
+    tls: TlsFiles,
+    x: String,
+}
+
+impl Default for IssuerConfig {
+    fn default() -> Self {
+        let tls = TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), roots: PathBuf::new() };
+        Self { server: free_ports(), telemetry: TelemetryConfig::default(), tls, x: String::new() }
+    }
+}
+
+impl Configuration for IssuerConfig {
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            server: &self.server,
+            telemetry: &self.telemetry,
+            tls: &self.tls,
+            database: None,
+            identity: None,
+            clock_file: None,
+        }
+    }
+}
+
+impl Service for IssuerService {
+    const NAME: &'static str = "identity";
+    type Config = IssuerConfig;
+
+    fn migrations() -> Option<EmbeddedMigrations> {
+        None
+    }
+
+    async fn start(context: Context<IssuerConfig>) -> anyhow::Result<App> {
+        let key = Jwk {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            x: context.config.x,
+            kid: "test".to_owned(),
+            alg: "EdDSA".to_owned(),
+            r#use: "sig".to_owned(),
+        };
+        context.verifier.set_keys(&[crate::token::PublicKey { kid: key.kid.clone(), x: key.x.clone() }]);
+        Ok(App::Mesh(Routes::new(DiscoveryServiceServer::new(Keys(Arc::new(Jwks { keys: vec![key] }))))))
+    }
+}
+
+struct Keys(Arc<Jwks>);
+
+#[tonic::async_trait]
+impl DiscoveryService for Keys {
+    async fn get_jwks(&self, _: Request<GetJwksRequest>) -> Result<Response<Jwks>, Status> {
+        Ok(Response::new((*self.0).clone()))
+    }
+
+    async fn get_open_id_configuration(
+        &self,
+        _: Request<GetOpenIdConfigurationRequest>,
+    ) -> Result<Response<OpenIdConfiguration>, Status> {
+        Ok(Response::new(OpenIdConfiguration::default()))
+    }
+}

@@ -1,0 +1,231 @@
+//! Access tokens: the only place that decodes one.
+//!
+//! Tokens are JWTs (RFC 9068) signed with Ed25519. Keys come from the issuer as a JSON Web Key Set, are kept for a day when the issuer is down, and
+//! are fetched again at most every thirty seconds when a token names a key that is not among them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+
+/// Longest token that is looked at, in bytes.
+pub const LENGTH_MAX: usize = 8 * 1024;
+
+/// Clocks may differ by this much, in seconds.
+pub const LEEWAY_SECONDS: u64 = 5;
+
+/// Longest life that a token may claim, in seconds.
+pub const LIFE_SECONDS_MAX: i64 = 3600;
+
+/// Keys may be fetched out of turn this often, in seconds.
+const FETCH_INTERVAL_SECONDS: i64 = 30;
+
+/// How long keys are believed when the issuer does not answer, in seconds.
+const STALE_SECONDS_MAX: i64 = 24 * 3600;
+
+/// The value of the `aud` claim: one realm, one audience.
+pub const AUDIENCE: &str = "jetway";
+
+/// Header members that could point a verifier at somebody else's key.
+const FORBIDDEN_HEADERS: [&str; 6] = ["crit", "jku", "jwk", "x5u", "x5c", "b64"];
+
+/// What a valid token says.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Claims {
+    /// The user.
+    pub sub: Uuid,
+    /// The session.
+    pub sid: Uuid,
+    /// The token itself.
+    pub jti: Uuid,
+    /// When it was issued, in Unix seconds.
+    pub iat: i64,
+    /// When it ends, in Unix seconds.
+    pub exp: i64,
+    /// When the user last proved who they are, in Unix seconds.
+    pub auth_time: i64,
+    /// The version of the user's rights.
+    pub sv: i64,
+    /// The user's roles.
+    #[serde(default)]
+    pub roles: Vec<String>,
+}
+
+/// Why a token is refused. Says nothing of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token of ours at all.
+    #[error("the access token is malformed")]
+    Malformed,
+    /// Signed by nobody that we know.
+    #[error("the access token is signed with an unknown key")]
+    UnknownKey,
+    /// Altered, expired, not yet valid, or for somebody else.
+    #[error("the access token is not valid")]
+    Invalid,
+    /// Out of date.
+    #[error("the access token has expired")]
+    Expired,
+    /// No keys were fetched yet.
+    #[error("token keys are not available yet")]
+    NoKeys,
+}
+
+/// One public key.
+#[derive(Clone, Debug)]
+pub struct PublicKey {
+    /// What tokens call it.
+    pub kid: String,
+    /// 32 bytes, base64url without padding.
+    pub x: String,
+}
+
+/// Verifies tokens. Cheap to clone; clones share their keys.
+#[derive(Clone)]
+pub struct Verifier {
+    issuer: Arc<str>,
+    keys: Arc<ArcSwap<HashMap<String, DecodingKey>>>,
+    fetched_at: Arc<AtomicI64>,
+    wanted: Arc<Notify>,
+}
+
+impl Verifier {
+    /// A verifier of tokens by `issuer`, without any keys yet.
+    pub fn new(issuer: &str) -> Self {
+        Self {
+            issuer: issuer.into(),
+            keys: Arc::default(),
+            fetched_at: Arc::new(AtomicI64::new(0)),
+            wanted: Arc::default(),
+        }
+    }
+
+    /// Replaces the keys. Keys that cannot be read are left out.
+    pub fn set_keys(&self, keys: &[PublicKey]) {
+        let keys = keys
+            .iter()
+            .filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?)))
+            .collect();
+        self.keys.store(Arc::new(keys));
+        self.fetched_at.store(Clock::system_now().as_second(), Ordering::Relaxed);
+    }
+
+    /// Whether there are keys to verify with.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.load().is_empty()
+    }
+
+    /// Completes when a token named a key that is not there and the keys are old enough to be fetched again.
+    pub(crate) async fn keys_wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Checks form, signature, issuer, audience and times.
+    ///
+    /// # Errors
+    ///
+    /// Why the token is refused, without a word of it.
+    pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        let kid = key_id(token)?;
+        let keys = self.keys.load();
+        let now = Clock::system_now();
+        let age = now.as_second() - self.fetched_at.load(Ordering::Relaxed);
+        if keys.is_empty() || age > STALE_SECONDS_MAX {
+            return Err(TokenError::NoKeys);
+        }
+        let Some(key) = keys.get(&kid) else {
+            if age >= FETCH_INTERVAL_SECONDS {
+                self.wanted.notify_one();
+            }
+            return Err(TokenError::UnknownKey);
+        };
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "nbf", "iat", "iss", "aud", "sub"]);
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
+            .map_err(|error| {
+                let expired = matches!(error.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature);
+                if expired { TokenError::Expired } else { TokenError::Invalid }
+            })?
+            .claims;
+        check_times(&claims, now)?;
+        Ok(claims)
+    }
+}
+
+fn check_times(claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
+    let life = claims.exp.checked_sub(claims.iat).ok_or(TokenError::Invalid)?;
+    let leeway = i64::try_from(LEEWAY_SECONDS).unwrap_or(0);
+    if (0..=LIFE_SECONDS_MAX).contains(&life) && claims.iat <= now.as_second() + leeway {
+        Ok(())
+    } else {
+        Err(TokenError::Invalid)
+    }
+}
+
+/// The key id of a token whose header is exactly what ours are: `alg`, `typ` and `kid`.
+fn key_id(token: &str) -> Result<String, TokenError> {
+    if token.len() > LENGTH_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
+        return Err(TokenError::Malformed);
+    }
+    let header = header_members(token).ok_or(TokenError::Malformed)?;
+    let member =
+        |name: &str| header.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.as_str());
+    let mut names: Vec<_> = header.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    let repeated = names.windows(2).any(|pair| pair[0] == pair[1]);
+    let kind = member("typ").unwrap_or_default().to_ascii_lowercase();
+    let kid = member("kid").unwrap_or_default();
+    let kid_is_plain = (1..=64).contains(&kid.len())
+        && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let is_ours = !repeated
+        && member("alg") == Some("EdDSA")
+        && matches!(kind.as_str(), "at+jwt" | "application/at+jwt")
+        && kid_is_plain
+        && !names.iter().any(|name| FORBIDDEN_HEADERS.contains(name));
+    if is_ours { Ok(kid.to_owned()) } else { Err(TokenError::Malformed) }
+}
+
+/// The members of the header in order, repeated ones too, which a map would hide.
+fn header_members(token: &str) -> Option<Vec<(String, serde_json::Value)>> {
+    use base64::Engine as _;
+
+    struct Members;
+    impl<'de> serde::de::Visitor<'de> for Members {
+        type Value = Vec<(String, serde_json::Value)>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some(member) = map.next_entry()? {
+                members.push(member);
+            }
+            Ok(members)
+        }
+    }
+
+    let encoded = token.split('.').next()?;
+    let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    let mut deserializer = serde_json::Deserializer::from_slice(&header);
+    let members = serde::Deserializer::deserialize_map(&mut deserializer, Members).ok()?;
+    deserializer.end().ok()?;
+    Some(members)
+}
