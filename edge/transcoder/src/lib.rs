@@ -1,1 +1,49 @@
-//! The `transcoder` crate.
+//! REST/JSON to gRPC by descriptors: a [`tower::Service`] that serves the `google.api.http` rules of any set of services.
+//!
+//! A [`Transcoder`] is built from a serialized `FileDescriptorSet` and an upstream for each service; no code is generated
+//! and nothing is known of the services. One request goes like this:
+//!
+//! 1. [`Transcoder`] finds the rule in a tree of path templates, compiled at load.
+//! 2. The host's [`Gate`] admits it, or refuses it with a status, before its body is read.
+//! 3. The JSON body is turned into wire bytes in one pass over flat tables of fields, without a message in between; fields
+//!    from the path, the query and the host are added as further wire bytes.
+//! 4. The upstream is called with a deadline, and only with the metadata that the gate gave.
+//! 5. The reply's wire bytes are turned into JSON in one pass, message by message when it is a stream. Whatever fails is
+//!    answered with `google.rpc.Status` as JSON.
+//!
+//! ```no_run
+//! # fn example(descriptor_set: &[u8], channel: tonic::transport::Channel) -> Result<(), transcoder::BuildError> {
+//! let transcoder = transcoder::Transcoder::builder(descriptor_set)
+//!     .upstream("library.v1.Books", channel)
+//!     .build()?;
+//! # let _ = transcoder;
+//! # Ok(())
+//! # }
+//! ```
+
+mod accept;
+mod bind;
+mod body;
+mod builder;
+mod error;
+mod gate;
+mod grpc;
+mod http_body;
+mod json;
+mod mask;
+mod percent;
+mod query;
+mod read;
+mod request;
+mod route;
+mod service;
+mod stream;
+mod table;
+mod violation;
+mod wire;
+mod wkt;
+
+pub use body::{Body, BoxError};
+pub use builder::{BuildError, Builder};
+pub use gate::{Admission, BODY_BYTES_MAX_DEFAULT, Gate, Method, Open, Outcome};
+pub use service::Transcoder;

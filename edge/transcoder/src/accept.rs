@@ -1,0 +1,76 @@
+//! `Content-Type` and `Accept`.
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+/// Whether the request says that its body is JSON in UTF-8.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let Ok(text) = value.to_str() else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json")) {
+        return false;
+    }
+    parts.filter(|part| !part.is_empty()).all(|parameter| {
+        let Some((name, value)) = parameter.split_once('=') else { return false };
+        !name.trim().eq_ignore_ascii_case("charset")
+            || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+    })
+}
+
+/// The index of the offered media type that the client likes best, the first of equals; `None` when it takes none.
+///
+/// Source: RFC 9110, section 12.5.1.
+pub(crate) fn negotiate(headers: &HeaderMap, offered: &[&str]) -> Option<usize> {
+    if !headers.contains_key(ACCEPT) {
+        return Some(0);
+    }
+    let mut best: Option<(u16, usize)> = None;
+    for (index, offer) in offered.iter().enumerate() {
+        let quality = quality_of(headers, offer);
+        if quality > 0 && best.is_none_or(|(known, _)| quality > known) {
+            best = Some((quality, index));
+        }
+    }
+    best.map(|(_, index)| index)
+}
+
+/// In thousandths, from the most specific range that covers `offer`.
+fn quality_of(headers: &HeaderMap, offer: &str) -> u16 {
+    let (offer_type, _) = offer.split_once('/').unwrap_or((offer, ""));
+    let mut found = (0, 0);
+    for value in headers.get_all(ACCEPT) {
+        let Ok(text) = value.to_str() else { continue };
+        for range in text.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or("");
+            let specificity = if media.eq_ignore_ascii_case(offer) {
+                3
+            } else if media.strip_suffix("/*").is_some_and(|range| range.eq_ignore_ascii_case(offer_type)) {
+                2
+            } else if media == "*/*" {
+                1
+            } else {
+                continue;
+            };
+            let quality = parts
+                .find_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")))
+                .map_or(1000, thousandths);
+            if specificity > found.0 || (specificity == found.0 && quality > found.1) {
+                found = (specificity, quality);
+            }
+        }
+    }
+    found.1
+}
+
+fn thousandths(text: &str) -> u16 {
+    let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let whole: u16 = if whole == "1" { 1000 } else { 0 };
+    let digits = fraction.chars().chain("000".chars()).take(3);
+    let fraction = digits.fold(0, |value, digit| {
+        value * 10 + digit.to_digit(10).and_then(|digit| u16::try_from(digit).ok()).unwrap_or(0)
+    });
+    (whole + fraction).min(1000)
+}

@@ -1,0 +1,237 @@
+//! From a descriptor set and upstreams to a [`Transcoder`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use prost_reflect::DescriptorPool;
+use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt as _};
+
+use crate::body::BoxError;
+use crate::gate::{Gate, Method, Open};
+use crate::json::encode::EncodeOptions;
+use crate::route::matcher::Matcher;
+use crate::route::rule::{self, BodyRule, Route};
+use crate::service::{Entry, Shared, Transcoder};
+use crate::table::Tables;
+
+/// A service upstream, whatever its type.
+pub(crate) type Upstream =
+    BoxCloneSyncService<Request<tonic::body::Body>, Response<tonic::body::Body>, BoxError>;
+
+/// What is wrong with a descriptor set or with what is asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The bytes are not a complete `FileDescriptorSet`.
+    #[error("invalid descriptor set")]
+    DescriptorSet(#[from] prost_reflect::DescriptorError),
+    /// An upstream was given for a service that the set does not have.
+    #[error("no service `{0}` in the descriptor set")]
+    UnknownService(String),
+    /// A `google.api.http` rule that cannot be served.
+    #[error("method `{method}`: {why}")]
+    Rule {
+        /// The full name of the method.
+        method: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Two rules answer to the same requests.
+    #[error("methods `{first}` and `{second}` have the same HTTP method and path")]
+    Ambiguous {
+        /// The full name of the method that was met first.
+        first: String,
+        /// The full name of the other.
+        second: String,
+    },
+}
+
+/// Collects what a [`Transcoder`] is made of.
+pub struct Builder {
+    descriptor_set: Vec<u8>,
+    upstreams: Vec<(String, Upstream)>,
+    gate: Arc<dyn Gate>,
+    settings: Settings,
+}
+
+/// How the transcoder reads and prints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) encode: EncodeOptions,
+    pub(crate) proto_names: bool,
+    pub(crate) ignore_unknown_fields: bool,
+    pub(crate) ignore_unknown_query_parameters: bool,
+    pub(crate) depth_max: usize,
+    pub(crate) reply_bytes_max: usize,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let services: Vec<&str> = self.upstreams.iter().map(|(service, _)| service.as_str()).collect();
+        f.debug_struct("Builder").field("services", &services).field("settings", &self.settings).finish()
+    }
+}
+
+impl Builder {
+    pub(crate) fn new(descriptor_set: &[u8]) -> Self {
+        Self {
+            descriptor_set: descriptor_set.to_vec(),
+            upstreams: Vec::new(),
+            gate: Arc::new(Open),
+            settings: Settings {
+                encode: EncodeOptions::default(),
+                proto_names: false,
+                ignore_unknown_fields: false,
+                ignore_unknown_query_parameters: false,
+                depth_max: 100,
+                reply_bytes_max: 64 << 20,
+            },
+        }
+    }
+
+    /// Serves the annotated methods of `service`, a full name, through `upstream`: a tonic `Channel`, a tonic `Routes`, or
+    /// any service that takes gRPC requests.
+    #[must_use]
+    pub fn upstream<S, B>(mut self, service: impl Into<String>, upstream: S) -> Self
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let erased = upstream
+            .map_response(|response: Response<B>| response.map(tonic::body::Body::new))
+            .map_err(Into::into);
+        self.upstreams.push((service.into(), BoxCloneSyncService::new(erased)));
+        self
+    }
+
+    /// Lets `gate` decide about every request. The default, [`Open`], admits all.
+    #[must_use]
+    pub fn gate(mut self, gate: impl Gate) -> Self {
+        self.gate = Arc::new(gate);
+        self
+    }
+
+    /// Prints fields without presence, lists and maps even when they hold their default. Off by default.
+    #[must_use]
+    pub fn always_print_primitive_fields(mut self, yes: bool) -> Self {
+        self.settings.encode.always_print = yes;
+        self
+    }
+
+    /// Prints enum values as numbers. Off by default.
+    #[must_use]
+    pub fn always_print_enums_as_ints(mut self, yes: bool) -> Self {
+        self.settings.encode.enums_as_ints = yes;
+        self
+    }
+
+    /// Prints field names as in the proto instead of in lowerCamelCase. Off by default.
+    #[must_use]
+    pub fn preserve_proto_field_names(mut self, yes: bool) -> Self {
+        self.settings.proto_names = yes;
+        self
+    }
+
+    /// Discards unknown fields of a JSON body instead of answering 400. Off by default.
+    #[must_use]
+    pub fn ignore_unknown_fields(mut self, yes: bool) -> Self {
+        self.settings.ignore_unknown_fields = yes;
+        self
+    }
+
+    /// Discards unknown query parameters instead of answering 400. Off by default.
+    #[must_use]
+    pub fn ignore_unknown_query_parameters(mut self, yes: bool) -> Self {
+        self.settings.ignore_unknown_query_parameters = yes;
+        self
+    }
+
+    /// How many objects and arrays of a JSON body may be open at once. 100 by default.
+    #[must_use]
+    pub fn depth_max(mut self, levels: usize) -> Self {
+        self.settings.depth_max = levels;
+        self
+    }
+
+    /// The largest reply message that is taken from an upstream, in bytes. 64 MiB by default.
+    #[must_use]
+    pub fn reply_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.reply_bytes_max = bytes;
+        self
+    }
+
+    /// Compiles the tables.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`], which names the method when a rule is at fault.
+    pub fn build(self) -> Result<Transcoder, BuildError> {
+        let pool = DescriptorPool::decode(&*self.descriptor_set)?;
+        let errors = DescriptorPool::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
+        let tables = Tables::compile(&[&pool, &errors], self.settings.proto_names);
+        let upstreams: HashMap<String, Upstream> = self.upstreams.into_iter().collect();
+        for service in upstreams.keys() {
+            if pool.get_service_by_name(service).is_none() {
+                return Err(BuildError::UnknownService(service.clone()));
+            }
+        }
+        let mut matcher = Matcher::new();
+        let mut routes: Vec<Route> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
+        for service in pool.services() {
+            let Some(upstream) = upstreams.get(service.full_name()) else { continue };
+            for descriptor in service.methods() {
+                let name = descriptor.full_name().to_owned();
+                let invalid = |why: String| BuildError::Rule { method: name.clone(), why };
+                let type_index = |message: &str| {
+                    tables.find(message).ok_or_else(|| invalid(format!("no message `{message}`")))
+                };
+                let input = type_index(descriptor.input().full_name())?;
+                let output = type_index(descriptor.output().full_name())?;
+                for http_rule in rule::rules_of(&descriptor)? {
+                    let (template, route) =
+                        rule::compile(&tables, &http_rule, entries.len(), input, output).map_err(invalid)?;
+                    matcher.insert(&template, &route.http_method, routes.len()).map_err(|other| {
+                        let first = routes.get(other).and_then(|route| entries.get(route.method));
+                        BuildError::Ambiguous {
+                            first: first.map_or_else(|| name.clone(), |entry| full_name(&entry.method)),
+                            second: name.clone(),
+                        }
+                    })?;
+                    routes.push(route);
+                }
+                let method = Method::new(descriptor.clone())
+                    .ok_or_else(|| invalid("the name is not a path".to_owned()))?;
+                entries.push(Entry::new(&tables, method, upstream.clone(), input, output));
+            }
+        }
+        Ok(Transcoder::new(Shared {
+            tables,
+            matcher,
+            routes,
+            entries,
+            gate: self.gate,
+            settings: self.settings,
+        }))
+    }
+}
+
+fn full_name(method: &Method) -> String {
+    method.descriptor().full_name().to_owned()
+}
+
+impl Route {
+    /// The field that only the body sets.
+    pub(crate) fn body_field(&self) -> Option<usize> {
+        match self.body {
+            BodyRule::Field(field) => Some(field),
+            BodyRule::None | BodyRule::Whole => None,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! One error body for everything: `google.rpc.Status` as JSON.
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use prost::Message as _;
+use prost_types::Any;
+use tonic::Code;
+use tonic_types::pb::{self, bad_request::FieldViolation};
+
+use crate::body::Body;
+use crate::json::encode::{self, EncodeOptions};
+use crate::json::escape::{put_base64, put_string};
+use crate::table::Tables;
+use crate::violation::Violation;
+
+/// Why a request gets no answer from its method, in the words of the client.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) code: Code,
+    pub(crate) message: String,
+    details: Vec<Any>,
+    /// Where HTTP is more exact than the code: 405, 406, 413, 415, 502.
+    http: Option<StatusCode>,
+    headers: HeaderMap,
+    /// For the host's log, never for the client.
+    pub(crate) cause: Option<String>,
+}
+
+const TYPE_PREFIX: &str = "type.googleapis.com/";
+
+impl Problem {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            http: None,
+            headers: HeaderMap::new(),
+            cause: None,
+        })
+    }
+
+    fn with_http(mut self: Box<Self>, status: StatusCode) -> Box<Self> {
+        self.http = Some(status);
+        self
+    }
+
+    pub(crate) fn with_cause(mut self: Box<Self>, cause: impl Into<String>) -> Box<Self> {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// 400 that names the field and the rule.
+    pub(crate) fn violation(violation: &Violation) -> Box<Self> {
+        let field = violation.field();
+        let message =
+            if field.is_empty() { violation.rule.clone() } else { format!("`{field}` {}", violation.rule) };
+        let detail = pb::BadRequest {
+            field_violations: vec![FieldViolation {
+                field,
+                description: violation.rule.clone(),
+                ..FieldViolation::default()
+            }],
+        };
+        let mut problem = Self::new(Code::InvalidArgument, message);
+        problem.details.push(Any {
+            type_url: format!("{TYPE_PREFIX}google.rpc.BadRequest"),
+            value: detail.encode_to_vec(),
+        });
+        problem
+    }
+
+    pub(crate) fn bad_request(message: &str) -> Box<Self> {
+        Self::violation(&Violation::new(message))
+    }
+
+    pub(crate) fn not_found() -> Box<Self> {
+        Self::new(Code::NotFound, "no such path")
+    }
+
+    pub(crate) fn method_not_allowed(allow: &str) -> Box<Self> {
+        let mut problem = Self::new(Code::Unimplemented, format!("the path allows {allow}"))
+            .with_http(StatusCode::METHOD_NOT_ALLOWED);
+        if let Ok(value) = HeaderValue::from_str(allow) {
+            problem.headers.insert(ALLOW, value);
+        }
+        problem
+    }
+
+    pub(crate) fn unsupported_media_type() -> Box<Self> {
+        Self::new(Code::InvalidArgument, "the request must be application/json in UTF-8")
+            .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+
+    pub(crate) fn not_acceptable(offered: &str) -> Box<Self> {
+        Self::new(Code::InvalidArgument, format!("the answer is available as {offered}"))
+            .with_http(StatusCode::NOT_ACCEPTABLE)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Box<Self> {
+        Self::new(Code::InvalidArgument, format!("the request body is larger than {limit} bytes"))
+            .with_http(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    pub(crate) fn deadline_exceeded() -> Box<Self> {
+        Self::new(Code::DeadlineExceeded, "deadline exceeded")
+    }
+
+    pub(crate) fn upstream_unavailable(cause: String) -> Box<Self> {
+        Self::new(Code::Unavailable, "upstream unavailable").with_cause(cause)
+    }
+
+    /// 502: the upstream answered, but not in gRPC, or not with a message of the method's type.
+    pub(crate) fn bad_gateway(cause: impl Into<String>) -> Box<Self> {
+        Self::new(Code::Internal, "invalid answer from upstream")
+            .with_http(StatusCode::BAD_GATEWAY)
+            .with_cause(cause)
+    }
+
+    /// A refusal by the host, with the metadata it put on the status as headers.
+    pub(crate) fn from_status(status: &tonic::Status) -> Box<Self> {
+        let mut problem = Self::new(status.code(), status.message());
+        if let Ok(decoded) = pb::Status::decode(status.details()) {
+            problem.details = decoded.details;
+        }
+        problem.headers = status.metadata().clone().into_headers();
+        problem
+    }
+
+    /// The error that `grpc-status`, `grpc-message` and `grpc-status-details-bin` tell of; `None` for OK.
+    ///
+    /// # Errors
+    ///
+    /// When there is no valid `grpc-status`, which is a 502.
+    pub(crate) fn from_trailers(trailers: &HeaderMap) -> Result<Option<Box<Self>>, Box<Self>> {
+        let Some(status) = trailers.get("grpc-status") else {
+            return Err(Self::bad_gateway("no grpc-status"));
+        };
+        let code: Option<i32> = status.to_str().ok().and_then(|text| text.parse().ok());
+        let Some(code) = code else { return Err(Self::bad_gateway("grpc-status is not a number")) };
+        let code = Code::from_i32(code);
+        if code == Code::Ok {
+            return Ok(None);
+        }
+        let message = trailers.get("grpc-message").map_or_else(String::new, decode_message);
+        let mut problem = Self::new(code, message);
+        let details = trailers.get("grpc-status-details-bin").map(HeaderValue::as_bytes);
+        if let Some(decoded) =
+            details.and_then(decode_base64).and_then(|bytes| pb::Status::decode(&*bytes).ok())
+        {
+            problem.details = decoded.details;
+        }
+        Ok(Some(problem))
+    }
+
+    pub(crate) fn http_status(&self) -> StatusCode {
+        self.http.unwrap_or_else(|| http_status(self.code))
+    }
+
+    /// Appends the body.
+    pub(crate) fn put_json(&self, tables: &Tables, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"code\":");
+        out.extend_from_slice(i32::from(self.code).to_string().as_bytes());
+        out.extend_from_slice(b",\"message\":");
+        put_string(out, &self.message);
+        out.extend_from_slice(b",\"details\":[");
+        for (index, detail) in self.details.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            let start = out.len();
+            if encode::any(tables, &detail.type_url, &detail.value, out, EncodeOptions::default()).is_err() {
+                // A detail that is not of its type is kept as it came; it must not hide the error itself.
+                out.truncate(start);
+                out.extend_from_slice(b"{\"@type\":");
+                put_string(out, &detail.type_url);
+                out.extend_from_slice(b",\"value\":");
+                put_base64(out, &detail.value);
+                out.push(b'}');
+            }
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    pub(crate) fn into_response(self, tables: &Tables) -> Response<Body> {
+        let mut body = Vec::with_capacity(256);
+        self.put_json(tables, &mut body);
+        let status = self.http_status();
+        let retry_after = self.retry_after();
+        let length = body.len();
+        let mut response = Response::new(Body::full(Bytes::from(body)));
+        *response.status_mut() = status;
+        *response.headers_mut() = self.headers;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.entry(WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
+    /// Whole seconds of `google.rpc.RetryInfo`, rounded up, for the codes that ask to come back.
+    fn retry_after(&self) -> Option<u64> {
+        if !matches!(self.code, Code::ResourceExhausted | Code::Unavailable) {
+            return None;
+        }
+        let detail = self.details.iter().find(|detail| detail.type_url.ends_with("/google.rpc.RetryInfo"))?;
+        let delay = pb::RetryInfo::decode(&*detail.value).ok()?.retry_delay?;
+        let seconds = u64::try_from(delay.seconds).ok()?;
+        Some(seconds + u64::from(delay.nanos > 0))
+    }
+
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+}
+
+/// The HTTP status of a gRPC code.
+///
+/// Source: the comments of `google/rpc/code.proto`.
+pub(crate) fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// `grpc-message` is percent-encoded UTF-8; what is not decodes as it stands.
+fn decode_message(value: &HeaderValue) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let raw = value.as_bytes();
+    let mut at = 0;
+    while at < raw.len() {
+        if let Some(byte) = crate::percent::byte_at(raw, at) {
+            bytes.push(byte);
+            at += 3;
+        } else {
+            bytes.push(raw[at]);
+            at += 1;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn decode_base64(bytes: &[u8]) -> Option<Vec<u8>> {
+    let unpadded = bytes.split(|byte| *byte == b'=').next().unwrap_or_default();
+    base64::engine::general_purpose::STANDARD_NO_PAD.decode(unpadded).ok()
+}

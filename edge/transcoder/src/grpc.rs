@@ -1,0 +1,227 @@
+//! gRPC as the upstream speaks it: message frames, trailers, timeouts.
+//!
+//! Source: *gRPC over HTTP2*, the protocol specification.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+use tonic::Code;
+
+use crate::error::Problem;
+
+/// Flag and length in front of each message.
+pub(crate) const PREFIX_LEN: usize = 5;
+
+/// Writes the prefix of the message that `framed` holds behind the space for it.
+pub(crate) fn finish_frame(framed: &mut [u8]) {
+    let length = u32::try_from(framed.len() - PREFIX_LEN).expect("the body limit is below 4 GiB");
+    framed[0] = 0;
+    framed[1..PREFIX_LEN].copy_from_slice(&length.to_be_bytes());
+}
+
+/// What the upstream sends next.
+pub(crate) enum Next {
+    Message(Bytes),
+    /// The call ended well.
+    End,
+}
+
+/// The messages of an answer, one by one as they come.
+pub(crate) struct Messages {
+    body: tonic::body::Body,
+    /// The last frame of the body, as far as it is unread.
+    chunk: Bytes,
+    /// A message of which only a part has come.
+    partial: BytesMut,
+    message_bytes_max: usize,
+    /// Of an answer without a body, which has its status in the headers.
+    trailers: Option<HeaderMap>,
+}
+
+impl Messages {
+    /// Checks the head of the answer.
+    pub(crate) fn new(
+        response: Response<tonic::body::Body>,
+        message_bytes_max: usize,
+    ) -> Result<(HeaderMap, Self), Box<Problem>> {
+        let (parts, body) = response.into_parts();
+        if parts.status != StatusCode::OK {
+            let cause = format!("HTTP status {} from upstream", parts.status.as_u16());
+            return Err(match parts.status {
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT => Problem::upstream_unavailable(cause),
+                _ => Problem::bad_gateway(cause),
+            });
+        }
+        let grpc = parts
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let trailers_only = parts.headers.contains_key("grpc-status");
+        if !grpc && !trailers_only {
+            return Err(Problem::bad_gateway("content type is not application/grpc"));
+        }
+        let trailers = trailers_only.then(|| parts.headers.clone());
+        let messages =
+            Self { body, chunk: Bytes::new(), partial: BytesMut::new(), message_bytes_max, trailers };
+        Ok((parts.headers, messages))
+    }
+
+    /// The trailers, once [`Next::End`] or an error has come.
+    pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    /// Whether a whole message is at hand.
+    pub(crate) fn has_message(&self) -> bool {
+        self.partial.is_empty()
+            && self.chunk.len() >= PREFIX_LEN
+            && declared(&self.chunk).is_ok_and(|length| self.chunk.len() - PREFIX_LEN >= length)
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Box<Problem>>> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Poll::Ready(Ok(Next::Message(message)));
+            }
+            if let Some(trailers) = &self.trailers {
+                return Poll::Ready(match Problem::from_trailers(trailers)? {
+                    Some(problem) => Err(problem),
+                    None if self.partial.is_empty() => Ok(Next::End),
+                    None => Err(Problem::bad_gateway("answer ends inside a message")),
+                });
+            }
+            match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.chunk = data,
+                    Err(frame) => self.trailers = Some(frame.into_trailers().unwrap_or_default()),
+                },
+                Some(Err(error)) => {
+                    let cause = format!("reading the answer: {error}");
+                    return Poll::Ready(Err(Problem::upstream_unavailable(cause)));
+                }
+                None => {
+                    // Without trailers nobody can tell a whole answer from a broken one.
+                    return Poll::Ready(Err(Problem::bad_gateway("answer ends without a status")));
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Next, Box<Problem>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next message as far as it has come, without a copy when one frame holds it.
+    fn take(&mut self) -> Result<Option<Bytes>, Box<Problem>> {
+        if self.partial.is_empty() {
+            if self.chunk.is_empty() {
+                return Ok(None);
+            }
+            if self.chunk.len() >= PREFIX_LEN {
+                let length = self.checked_length(&self.chunk)?;
+                if self.chunk.len() - PREFIX_LEN >= length {
+                    self.chunk.advance(PREFIX_LEN);
+                    return Ok(Some(self.chunk.split_to(length)));
+                }
+                self.partial.reserve(PREFIX_LEN + length);
+            }
+            self.partial.extend_from_slice(&self.chunk);
+            self.chunk.clear();
+            return Ok(None);
+        }
+        if self.partial.len() < PREFIX_LEN {
+            let missing = (PREFIX_LEN - self.partial.len()).min(self.chunk.len());
+            self.partial.extend_from_slice(&self.chunk.split_to(missing));
+            if self.partial.len() < PREFIX_LEN {
+                return Ok(None);
+            }
+        }
+        let whole = PREFIX_LEN + self.checked_length(&self.partial)?;
+        let missing = (whole - self.partial.len()).min(self.chunk.len());
+        self.partial.extend_from_slice(&self.chunk.split_to(missing));
+        if self.partial.len() < whole {
+            return Ok(None);
+        }
+        let mut message = std::mem::take(&mut self.partial).freeze();
+        message.advance(PREFIX_LEN);
+        Ok(Some(message))
+    }
+
+    fn checked_length(&self, prefix: &[u8]) -> Result<usize, Box<Problem>> {
+        let length = declared(prefix).map_err(Problem::bad_gateway)?;
+        if length > self.message_bytes_max {
+            return Err(Problem::bad_gateway(format!("message of {length} bytes")));
+        }
+        Ok(length)
+    }
+}
+
+/// The length that a prefix declares.
+fn declared(prefix: &[u8]) -> Result<usize, &'static str> {
+    let [flag, a, b, c, d, ..] = *prefix else { return Err("short prefix") };
+    if flag != 0 {
+        // No encoding was offered, so none may be used.
+        return Err("compressed message");
+    }
+    usize::try_from(u32::from_be_bytes([a, b, c, d])).map_err(|_| "message too large")
+}
+
+/// The value of a `grpc-timeout` header: at most eight digits and a unit.
+pub(crate) fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+/// The header for a timeout, in the finest unit that holds it in eight digits, rounded down.
+pub(crate) fn timeout_value(timeout: Duration) -> Option<HeaderValue> {
+    const LIMIT: u128 = 100_000_000;
+    let text = if timeout.as_micros() < LIMIT {
+        format!("{}u", timeout.as_micros())
+    } else if timeout.as_millis() < LIMIT {
+        format!("{}m", timeout.as_millis())
+    } else {
+        format!("{}S", timeout.as_secs().min(99_999_999))
+    };
+    HeaderValue::from_str(&text).ok()
+}
+
+/// Whether a header of the host may go upstream: not what belongs to the connection or to gRPC itself.
+pub(crate) fn forwardable(name: &str) -> bool {
+    !name.starts_with("grpc-")
+        && !matches!(
+            name,
+            "connection"
+                | "content-length"
+                | "content-type"
+                | "host"
+                | "keep-alive"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+}
+
+/// The code that tells of a call that its caller left.
+pub(crate) const LEFT: Code = Code::Cancelled;

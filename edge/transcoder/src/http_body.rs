@@ -1,0 +1,61 @@
+//! `google.api.HttpBody`: a body that goes through as it is.
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use crate::error::Problem;
+use crate::table::Tables;
+use crate::wire::{self, Malformed, Reader, put_bytes};
+
+const DEFAULT_TYPE: &str = "application/octet-stream";
+
+/// Whether the message of this table index is a `google.api.HttpBody`.
+pub(crate) fn is(tables: &Tables, index: usize) -> bool {
+    &*tables.messages[index].name == "google.api.HttpBody"
+}
+
+pub(crate) fn encode(content_type: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
+    put_bytes(out, 1, content_type.unwrap_or(DEFAULT_TYPE).as_bytes());
+    put_bytes(out, 2, data);
+}
+
+/// Content type and data of a reply.
+pub(crate) fn decode(message: &Bytes) -> Result<(HeaderValue, Bytes), Box<Problem>> {
+    parse(message).map_err(|malformed| Problem::bad_gateway(format!("malformed HttpBody: {}", malformed.0)))
+}
+
+/// Content type and data. The type must be one that a header may hold.
+fn parse(message: &Bytes) -> Result<(HeaderValue, Bytes), Malformed> {
+    let mut content_type: &[u8] = DEFAULT_TYPE.as_bytes();
+    let mut data = Bytes::new();
+    let mut reader = Reader::new(message);
+    while !reader.is_empty() {
+        match reader.tag()? {
+            (1, wire::LEN) => {
+                content_type =
+                    Some(reader.bytes()?).filter(|value| !value.is_empty()).unwrap_or(content_type);
+            }
+            (2, wire::LEN) => {
+                let length = reader.bytes()?.len();
+                data = message.slice(reader.position() - length..reader.position());
+            }
+            (number, wire_type) => reader.skip(number, wire_type, 0)?,
+        }
+    }
+    let text = str::from_utf8(content_type).ok().filter(|text| is_media_type(text));
+    let header = text.and_then(|text| HeaderValue::from_str(text).ok());
+    Ok((header.ok_or(Malformed("content type is not a media type"))?, data))
+}
+
+/// `type/subtype` of tokens, then parameters of visible characters.
+///
+/// Source: RFC 9110, section 8.3.1.
+fn is_media_type(text: &str) -> bool {
+    let token = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    };
+    let (media, parameters) = text.split_once(';').unwrap_or((text, ""));
+    media.trim_end().split_once('/').is_some_and(|(main, sub)| token(main) && token(sub))
+        && parameters.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
+}

@@ -1,0 +1,9 @@
+//! The codec: JSON text to wire bytes and back, each in one pass over the tables.
+
+pub(crate) mod encode;
+pub(crate) mod escape;
+pub(crate) mod lex;
+pub(crate) mod number;
+pub(crate) mod parse;
+mod wkt_in;
+mod wkt_out;

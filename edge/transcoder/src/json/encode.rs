@@ -1,0 +1,519 @@
+//! Wire bytes to JSON text, in one pass.
+
+use prost::Message as _;
+use prost_reflect::DynamicMessage;
+use serde::Serialize;
+
+use super::escape::{put_base64, put_string};
+use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
+use crate::wire::{self, Malformed, Reader, WIRE_DEPTH_MAX};
+
+/// How a reply is printed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EncodeOptions {
+    /// Print fields without presence, lists and maps even when they are empty.
+    pub(crate) always_print: bool,
+    /// Print enum values as numbers.
+    pub(crate) enums_as_ints: bool,
+}
+
+/// Appends the JSON of a message of table `index`.
+pub(crate) fn message(
+    tables: &Tables,
+    index: usize,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    options: EncodeOptions,
+) -> Result<(), Malformed> {
+    Encoder { tables, out, options }.message(index, bytes, 0)
+}
+
+/// Appends the JSON of one field of a message of table `index`: its default when it is absent, null for an absent message.
+pub(crate) fn field(
+    tables: &Tables,
+    index: usize,
+    field: usize,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    options: EncodeOptions,
+) -> Result<(), Malformed> {
+    Encoder { tables, out, options }.only_field(index, field, bytes)
+}
+
+pub(super) struct Encoder<'t, 'o> {
+    pub(super) tables: &'t Tables,
+    pub(super) out: &'o mut Vec<u8>,
+    pub(super) options: EncodeOptions,
+}
+
+/// Whether a message could be printed in one pass. When a field's occurrences are not next to each other they must first be
+/// merged, which no encoder of one's own upstream causes but the wire format allows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    Done,
+    NeedsMerge,
+}
+
+impl<'t> Encoder<'t, '_> {
+    pub(super) fn message(&mut self, index: usize, bytes: &[u8], depth: usize) -> Result<(), Malformed> {
+        if depth > WIRE_DEPTH_MAX {
+            return Err(Malformed("nested too deep"));
+        }
+        let message = &self.tables.messages[index];
+        let start = self.out.len();
+        if self.attempt(message, bytes, depth)? == Pass::Done {
+            return Ok(());
+        }
+        self.out.truncate(start);
+        let merged = merge(message, bytes)?;
+        match self.attempt(message, &merged, depth)? {
+            Pass::Done => Ok(()),
+            Pass::NeedsMerge => Err(Malformed("fields cannot be merged")),
+        }
+    }
+
+    fn attempt(&mut self, message: &'t Message, bytes: &[u8], depth: usize) -> Result<Pass, Malformed> {
+        if message.form != Form::Plain {
+            return self.well_known(message, bytes, depth);
+        }
+        self.out.push(b'{');
+        let pass = self.members(message, bytes, depth, self.options.always_print)?;
+        self.out.push(b'}');
+        Ok(pass)
+    }
+
+    /// The members of an object, without braces. `fill` adds the defaults of the absent ones.
+    pub(super) fn members(
+        &mut self,
+        message: &'t Message,
+        bytes: &[u8],
+        depth: usize,
+        fill: bool,
+    ) -> Result<Pass, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let mut seen = Seen::new(message);
+        let mut open: Option<usize> = None;
+        let mut map_keys: Vec<&[u8]> = Vec::new();
+        while !reader.is_empty() {
+            let (number, wire_type) = reader.tag()?;
+            let Some(index) = message.by_number(number) else {
+                reader.skip(number, wire_type, depth)?;
+                continue;
+            };
+            let field = &message.fields[index];
+            if open != Some(index) {
+                if self.close(message, open.take(), &mut map_keys) == Pass::NeedsMerge {
+                    return Ok(Pass::NeedsMerge);
+                }
+                if is_empty_packed(field, wire_type, &reader) {
+                    reader.bytes()?;
+                    continue;
+                }
+                let fresh = seen.mark(index)
+                    && field.oneof.is_none_or(|oneof| seen.mark(message.fields.len() + oneof));
+                if !fresh {
+                    return Ok(Pass::NeedsMerge);
+                }
+                if field.label.singular() {
+                    self.singular(field, wire_type, &mut reader, depth)?;
+                    continue;
+                }
+                self.comma();
+                self.out.extend_from_slice(&field.json_key);
+                self.out.push(if field.label == Label::Map { b'{' } else { b'[' });
+                open = Some(index);
+            }
+            match (field.label, field.ty) {
+                (Label::Map, Type::Message(entry)) => {
+                    if wire_type != wire::LEN {
+                        return Err(WRONG_WIRE_TYPE);
+                    }
+                    let key = self.entry(entry, reader.bytes()?, depth)?;
+                    let Some(key) = key else { return Ok(Pass::NeedsMerge) };
+                    map_keys.push(key);
+                }
+                (_, Type::Scalar(scalar)) if scalar.packable() && wire_type == wire::LEN => {
+                    let mut packed = Reader::new(reader.bytes()?);
+                    while !packed.is_empty() {
+                        self.comma();
+                        self.scalar(scalar, scalar.wire_type(), &mut packed)?;
+                    }
+                }
+                _ => {
+                    self.comma();
+                    self.value(field, wire_type, &mut reader, depth)?;
+                }
+            }
+        }
+        if self.close(message, open, &mut map_keys) == Pass::NeedsMerge {
+            return Ok(Pass::NeedsMerge);
+        }
+        if fill {
+            self.fill(message, &seen);
+        }
+        Ok(Pass::Done)
+    }
+
+    /// Key and value of a singular field, or nothing when it is the default of a field without presence.
+    fn singular(
+        &mut self,
+        field: &'t Field,
+        wire_type: u8,
+        reader: &mut Reader<'_>,
+        depth: usize,
+    ) -> Result<(), Malformed> {
+        let start = self.out.len();
+        self.comma();
+        self.out.extend_from_slice(&field.json_key);
+        let default = self.value(field, wire_type, reader, depth)?;
+        if default && field.label == Label::Implicit && !self.options.always_print {
+            self.out.truncate(start);
+        }
+        Ok(())
+    }
+
+    /// One value, or one element; true when it is the default of its type.
+    fn value(
+        &mut self,
+        field: &'t Field,
+        wire_type: u8,
+        reader: &mut Reader<'_>,
+        depth: usize,
+    ) -> Result<bool, Malformed> {
+        match field.ty {
+            Type::Scalar(scalar) => self.scalar(scalar, wire_type, reader),
+            Type::Message(index) if wire_type == wire::LEN => {
+                self.message(index, reader.bytes()?, depth + 1).map(|()| false)
+            }
+            Type::Group(index) if wire_type == wire::START_GROUP => {
+                self.message(index, reader.group(field.number, depth)?, depth + 1).map(|()| false)
+            }
+            Type::Message(_) | Type::Group(_) => Err(WRONG_WIRE_TYPE),
+        }
+    }
+
+    /// Ends the array or object of a repeated field.
+    fn close(&mut self, message: &Message, open: Option<usize>, map_keys: &mut Vec<&[u8]>) -> Pass {
+        let Some(index) = open else { return Pass::Done };
+        if message.fields[index].label != Label::Map {
+            self.out.push(b']');
+            return Pass::Done;
+        }
+        self.out.push(b'}');
+        let repeated = has_duplicates(map_keys);
+        map_keys.clear();
+        if repeated { Pass::NeedsMerge } else { Pass::Done }
+    }
+
+    /// One map entry; returns the bytes of its key, or `None` when its value must be merged first.
+    pub(super) fn entry<'b>(
+        &mut self,
+        entry: usize,
+        bytes: &'b [u8],
+        depth: usize,
+    ) -> Result<Option<&'b [u8]>, Malformed> {
+        let [key_field, value_field] = &*self.tables.messages[entry].fields else {
+            return Err(Malformed("map entry without key and value"));
+        };
+        let Type::Scalar(key_scalar) = key_field.ty else { return Err(Malformed("map key is a message")) };
+        let mut reader = Reader::new(bytes);
+        let mut key: Option<(u8, Reader<'b>)> = None;
+        let mut value: Option<(u8, Reader<'b>)> = None;
+        let mut key_bytes: &[u8] = &[];
+        while !reader.is_empty() {
+            let (number, wire_type) = reader.tag()?;
+            let at = reader.clone();
+            let from = reader.position();
+            reader.skip(number, wire_type, depth)?;
+            match number {
+                1 => {
+                    key = Some((wire_type, at));
+                    key_bytes = &bytes[from..reader.position()];
+                }
+                2 => {
+                    if value.is_some() && !matches!(value_field.ty, Type::Scalar(_)) {
+                        return Ok(None);
+                    }
+                    value = Some((wire_type, at));
+                }
+                _ => {}
+            }
+        }
+        self.comma();
+        let quoted = key_scalar != Scalar::String && !is_wide(key_scalar);
+        if quoted {
+            self.out.push(b'"');
+        }
+        match key {
+            Some((wire_type, mut reader)) => self.scalar(key_scalar, wire_type, &mut reader).map(drop)?,
+            None => self.put_default(key_scalar),
+        }
+        if quoted {
+            self.out.push(b'"');
+        }
+        self.out.push(b':');
+        match (value, value_field.ty) {
+            (Some((wire_type, mut reader)), _) => {
+                self.value(value_field, wire_type, &mut reader, depth)?;
+            }
+            (None, Type::Scalar(scalar)) => self.put_default(scalar),
+            (None, Type::Message(index) | Type::Group(index)) => self.message(index, &[], depth + 1)?,
+        }
+        Ok(Some(key_bytes))
+    }
+
+    /// A scalar; true when it is the default.
+    pub(super) fn scalar(
+        &mut self,
+        scalar: Scalar,
+        wire_type: u8,
+        reader: &mut Reader<'_>,
+    ) -> Result<bool, Malformed> {
+        if wire_type != scalar.wire_type() {
+            return Err(WRONG_WIRE_TYPE);
+        }
+        match scalar {
+            Scalar::Double => {
+                let value = f64::from_le_bytes(reader.fixed64()?);
+                self.double(value);
+                Ok(value.to_bits() == 0)
+            }
+            Scalar::Float => {
+                let value = f32::from_le_bytes(reader.fixed32()?);
+                if value.is_finite() {
+                    self.put(&value);
+                } else {
+                    self.double(f64::from(value));
+                }
+                Ok(value.to_bits() == 0)
+            }
+            Scalar::Int32 => {
+                let value = wire::low_u32(reader.varint()?).cast_signed();
+                self.put(&value);
+                Ok(value == 0)
+            }
+            Scalar::Uint32 => {
+                let value = wire::low_u32(reader.varint()?);
+                self.put(&value);
+                Ok(value == 0)
+            }
+            Scalar::Sint32 => {
+                let low = u64::from(wire::low_u32(reader.varint()?));
+                let value = wire::unzigzag(low);
+                self.put(&value);
+                Ok(value == 0)
+            }
+            Scalar::Fixed32 => {
+                let value = u32::from_le_bytes(reader.fixed32()?);
+                self.put(&value);
+                Ok(value == 0)
+            }
+            Scalar::Sfixed32 => {
+                let value = i32::from_le_bytes(reader.fixed32()?);
+                self.put(&value);
+                Ok(value == 0)
+            }
+            Scalar::Int64 => {
+                let value = reader.varint()?.cast_signed();
+                self.put_quoted(&value);
+                Ok(value == 0)
+            }
+            Scalar::Uint64 => {
+                let value = reader.varint()?;
+                self.put_quoted(&value);
+                Ok(value == 0)
+            }
+            Scalar::Sint64 => {
+                let value = wire::unzigzag(reader.varint()?);
+                self.put_quoted(&value);
+                Ok(value == 0)
+            }
+            Scalar::Fixed64 => {
+                let value = u64::from_le_bytes(reader.fixed64()?);
+                self.put_quoted(&value);
+                Ok(value == 0)
+            }
+            Scalar::Sfixed64 => {
+                let value = i64::from_le_bytes(reader.fixed64()?);
+                self.put_quoted(&value);
+                Ok(value == 0)
+            }
+            Scalar::Bool => {
+                let value = reader.varint()? != 0;
+                self.out.extend_from_slice(if value { b"true" } else { b"false" });
+                Ok(!value)
+            }
+            Scalar::String => {
+                let text = utf8(reader.bytes()?)?;
+                put_string(self.out, text);
+                Ok(text.is_empty())
+            }
+            Scalar::Bytes => {
+                let bytes = reader.bytes()?;
+                put_base64(self.out, bytes);
+                Ok(bytes.is_empty())
+            }
+            Scalar::Enum(index) => {
+                let number = wire::low_u32(reader.varint()?).cast_signed();
+                self.put_enum(index, number);
+                Ok(number == 0)
+            }
+        }
+    }
+
+    pub(super) fn double(&mut self, value: f64) {
+        if value.is_finite() {
+            self.put(&value);
+        } else if value.is_nan() {
+            self.out.extend_from_slice(b"\"NaN\"");
+        } else if value > 0.0 {
+            self.out.extend_from_slice(b"\"Infinity\"");
+        } else {
+            self.out.extend_from_slice(b"\"-Infinity\"");
+        }
+    }
+
+    fn put_enum(&mut self, index: usize, number: i32) {
+        let table = &self.tables.enums[index];
+        if table.null {
+            self.out.extend_from_slice(b"null");
+            return;
+        }
+        match table.name(number) {
+            Some(name) if !self.options.enums_as_ints => {
+                self.out.push(b'"');
+                self.out.extend_from_slice(name.as_bytes());
+                self.out.push(b'"');
+            }
+            _ => self.put(&number),
+        }
+    }
+
+    /// A number, by the shortest text that reads back the same.
+    fn put(&mut self, number: &impl Serialize) {
+        serde_json::to_writer(&mut *self.out, number).expect("a Vec takes every write");
+    }
+
+    /// 64-bit integers are strings in `ProtoJSON`, because JavaScript's numbers cannot hold them.
+    fn put_quoted(&mut self, number: &impl Serialize) {
+        self.out.push(b'"');
+        self.put(number);
+        self.out.push(b'"');
+    }
+
+    pub(super) fn put_default(&mut self, scalar: Scalar) {
+        match scalar {
+            Scalar::Double | Scalar::Float => self.out.extend_from_slice(b"0.0"),
+            Scalar::Int32 | Scalar::Uint32 | Scalar::Sint32 | Scalar::Fixed32 | Scalar::Sfixed32 => {
+                self.out.push(b'0')
+            }
+            Scalar::Int64 | Scalar::Uint64 | Scalar::Sint64 | Scalar::Fixed64 | Scalar::Sfixed64 => {
+                self.out.extend_from_slice(b"\"0\"");
+            }
+            Scalar::Bool => self.out.extend_from_slice(b"false"),
+            Scalar::String | Scalar::Bytes => self.out.extend_from_slice(b"\"\""),
+            Scalar::Enum(index) => self.put_enum(index, 0),
+        }
+    }
+
+    fn fill(&mut self, message: &'t Message, seen: &Seen) {
+        for (index, field) in message.fields.iter().enumerate() {
+            if seen.has(index) || field.label == Label::Explicit {
+                continue;
+            }
+            self.comma();
+            self.out.extend_from_slice(&field.json_key);
+            self.put_absent(field);
+        }
+    }
+
+    /// What stands for a field that is not there.
+    fn put_absent(&mut self, field: &Field) {
+        match (field.label, field.ty) {
+            (Label::Map, _) => self.out.extend_from_slice(b"{}"),
+            (Label::Repeated | Label::Packed, _) => self.out.extend_from_slice(b"[]"),
+            (Label::Implicit | Label::Explicit, Type::Scalar(scalar)) => self.put_default(scalar),
+            (Label::Implicit | Label::Explicit, Type::Message(_) | Type::Group(_)) => {
+                self.out.extend_from_slice(b"null");
+            }
+        }
+    }
+
+    /// A comma, unless an object or an array has just begun.
+    pub(super) fn comma(&mut self) {
+        if !matches!(self.out.last(), None | Some(b'{' | b'[')) {
+            self.out.push(b',');
+        }
+    }
+
+    fn only_field(&mut self, index: usize, field: usize, bytes: &[u8]) -> Result<(), Malformed> {
+        let message = &self.tables.messages[index];
+        let table = &message.fields[field];
+        let mut reader = Reader::new(bytes);
+        let mut wanted: Vec<u8> = Vec::new();
+        while !reader.is_empty() {
+            let from = reader.position();
+            let (number, wire_type) = reader.tag()?;
+            reader.skip(number, wire_type, 0)?;
+            if number == table.number {
+                wanted.extend_from_slice(&bytes[from..reader.position()]);
+            }
+        }
+        // The key is printed with the value and taken away again, so that there is one way to print a field.
+        let mut printed = Vec::with_capacity(wanted.len() * 3);
+        let mut encoder = Encoder { tables: self.tables, out: &mut printed, options: self.options };
+        if encoder.members(message, &wanted, 0, false)? == Pass::NeedsMerge {
+            encoder.out.clear();
+            let merged = merge(message, &wanted)?;
+            if encoder.members(message, &merged, 0, false)? == Pass::NeedsMerge {
+                return Err(Malformed("fields cannot be merged"));
+            }
+        }
+        match printed.strip_prefix(&*table.json_key) {
+            Some(value) => self.out.extend_from_slice(value),
+            None => self.put_absent(table),
+        }
+        Ok(())
+    }
+}
+
+pub(super) const WRONG_WIRE_TYPE: Malformed = Malformed("wire type does not fit the field");
+
+/// 64-bit integers, whose text is quoted already.
+fn is_wide(scalar: Scalar) -> bool {
+    matches!(scalar, Scalar::Int64 | Scalar::Uint64 | Scalar::Sint64 | Scalar::Fixed64 | Scalar::Sfixed64)
+}
+
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
+    str::from_utf8(bytes).map_err(|_| Malformed("string is not UTF-8"))
+}
+
+pub(super) fn has_duplicates(keys: &mut [&[u8]]) -> bool {
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+fn is_empty_packed(field: &Field, wire_type: u8, reader: &Reader<'_>) -> bool {
+    matches!(field.label, Label::Repeated | Label::Packed)
+        && wire_type == wire::LEN
+        && matches!(field.ty, Type::Scalar(scalar) if scalar.packable())
+        && reader.clone().bytes().is_ok_and(<[u8]>::is_empty)
+}
+
+/// The same message with every field once, by the slow way.
+pub(super) fn merge(message: &Message, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+    DynamicMessage::decode(message.descriptor.clone(), bytes)
+        .map(|merged| merged.encode_to_vec())
+        .map_err(|_| Malformed("not a message of the type"))
+}
+
+/// Appends the JSON of a `google.protobuf.Any`.
+pub(crate) fn any(
+    tables: &Tables,
+    type_url: &str,
+    value: &[u8],
+    out: &mut Vec<u8>,
+    options: EncodeOptions,
+) -> Result<(), Malformed> {
+    Encoder { tables, out, options }.put_any(type_url, value, 0)
+}

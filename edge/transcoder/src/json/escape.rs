@@ -1,0 +1,129 @@
+//! Writing JSON strings and base64.
+
+use base64::Engine as _;
+
+const PLAIN: u8 = 0;
+const UNICODE: u8 = b'u';
+
+/// For each byte: 0 when it stands for itself, else the letter of its escape.
+const ESCAPES: [u8; 256] = {
+    let mut table = [PLAIN; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = UNICODE;
+        control += 1;
+    }
+    table[0x08] = b'b';
+    table[0x09] = b't';
+    table[0x0a] = b'n';
+    table[0x0c] = b'f';
+    table[0x0d] = b'r';
+    table[0x22] = b'"';
+    table[0x5c] = b'\\';
+    table
+};
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends `text` as a JSON string, quotes included.
+pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    let mut from = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        let escape = ESCAPES[usize::from(byte)];
+        if escape == PLAIN {
+            continue;
+        }
+        out.extend_from_slice(&bytes[from..at]);
+        from = at + 1;
+        out.push(b'\\');
+        out.push(escape);
+        if escape == UNICODE {
+            out.extend_from_slice(b"00");
+            out.push(HEX[usize::from(byte >> 4)]);
+            out.push(HEX[usize::from(byte & 15)]);
+        }
+    }
+    out.extend_from_slice(&bytes[from..]);
+    out.push(b'"');
+}
+
+/// Appends `bytes` as a JSON string in padded standard base64, quotes included.
+pub(crate) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    let written = base64::engine::general_purpose::STANDARD
+        .encode_slice(bytes, &mut out[start..])
+        .expect("the space was computed from the same length");
+    out.truncate(start + written);
+    out.push(b'"');
+}
+
+const NOT_BASE64: u8 = 0xff;
+
+const SEXTETS: [u8; 256] = {
+    let mut table = [NOT_BASE64; 256];
+    let mut value = 0_u8;
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut at = 0;
+    while at < 64 {
+        // Indexing by a widened byte is not possible in a const without `as`; walk the table instead.
+        let mut slot = 0;
+        let mut byte = 0_u8;
+        while byte != alphabet[at] {
+            byte += 1;
+            slot += 1;
+        }
+        table[slot] = value;
+        value += 1;
+        at += 1;
+    }
+    table[0x2d] = 62;
+    table[0x5f] = 63;
+    table
+};
+
+/// The decoded length of base64 `text` in either alphabet, padded or not, or `None` when no bytes have that length.
+pub(crate) fn base64_length(text: &str) -> Option<usize> {
+    let unpadded = unpad(text)?;
+    match unpadded.len() % 4 {
+        0 => Some(unpadded.len() / 4 * 3),
+        2 => Some(unpadded.len() / 4 * 3 + 1),
+        3 => Some(unpadded.len() / 4 * 3 + 2),
+        _ => None,
+    }
+}
+
+fn unpad(text: &str) -> Option<&str> {
+    let unpadded = text.trim_end_matches('=');
+    match text.len() - unpadded.len() {
+        0 => Some(unpadded),
+        1 | 2 if text.len().is_multiple_of(4) => Some(unpadded),
+        _ => None,
+    }
+}
+
+/// Appends what base64 `text` stands for; false when a character is of neither alphabet.
+pub(crate) fn decode_base64(out: &mut Vec<u8>, text: &str) -> bool {
+    let Some(unpadded) = unpad(text) else { return false };
+    for chunk in unpadded.as_bytes().chunks(4) {
+        let mut group = 0_u32;
+        for &byte in chunk {
+            let sextet = SEXTETS[usize::from(byte)];
+            if sextet == NOT_BASE64 {
+                return false;
+            }
+            group = (group << 6) | u32::from(sextet);
+        }
+        let missing = 4 - chunk.len();
+        for _ in 0..missing {
+            group <<= 6;
+        }
+        let [_, a, b, c] = group.to_be_bytes();
+        out.extend_from_slice(&[a, b, c][..3 - missing]);
+    }
+    true
+}

@@ -1,0 +1,530 @@
+//! JSON text to wire bytes, in one pass.
+
+use super::escape::{base64_length, decode_base64};
+use super::lex::{Lexer, Token, too_deep};
+use super::number;
+use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
+use crate::violation::{Fault, Violation};
+use crate::wire::{self, close_len, open_len, put_tag, put_varint};
+
+/// How strictly a body is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ParseOptions {
+    /// Discard unknown fields instead of refusing them.
+    pub(crate) ignore_unknown: bool,
+    /// Write fields without presence even when they hold their default, so that a later look can tell them from absent ones.
+    pub(crate) keep_defaults: bool,
+    /// How many objects and arrays may be open at once.
+    pub(crate) depth_max: usize,
+}
+
+/// Appends the wire form of the JSON `text` of one message of table `index`.
+pub(crate) fn message(
+    tables: &Tables,
+    index: usize,
+    text: &str,
+    out: &mut Vec<u8>,
+    options: ParseOptions,
+) -> Result<(), Fault> {
+    let mut parser = Parser::new(tables, text, out, options);
+    parser.message(index)?;
+    parser.lex.expect_end()
+}
+
+/// Appends the wire form of `field` with the JSON `text` as its whole value: an array when it is repeated.
+pub(crate) fn field(
+    tables: &Tables,
+    field: &Field,
+    text: &str,
+    out: &mut Vec<u8>,
+    options: ParseOptions,
+) -> Result<(), Fault> {
+    let mut parser = Parser::new(tables, text, out, options);
+    parser.field(field).map_err(|fault| fault.under(&field.name))?;
+    parser.lex.expect_end()
+}
+
+pub(super) struct Parser<'t, 'a, 'o> {
+    pub(super) tables: &'t Tables,
+    pub(super) lex: Lexer<'a>,
+    pub(super) out: &'o mut Vec<u8>,
+    /// Holds the last string that had escapes.
+    pub(super) scratch: String,
+    /// Where the keys of the maps now open lie in `out`; innermost map last.
+    key_ranges: Vec<(usize, usize)>,
+    options: ParseOptions,
+    depth_left: usize,
+}
+
+impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
+    fn new(tables: &'t Tables, text: &'a str, out: &'o mut Vec<u8>, options: ParseOptions) -> Self {
+        Self {
+            tables,
+            lex: Lexer::new(text),
+            out,
+            scratch: String::new(),
+            key_ranges: Vec::new(),
+            options,
+            depth_left: options.depth_max,
+        }
+    }
+
+    pub(super) fn enter(&mut self) -> Result<(), Fault> {
+        self.depth_left = self.depth_left.checked_sub(1).ok_or_else(too_deep)?;
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.depth_left += 1;
+    }
+
+    /// Writes the content of one message, without tag and length.
+    pub(super) fn message(&mut self, index: usize) -> Result<(), Fault> {
+        let message = &self.tables.messages[index];
+        match message.form {
+            Form::Plain => self.plain(message, false),
+            Form::Any => self.any(),
+            Form::Timestamp | Form::Duration | Form::FieldMask => {
+                let text = self.lex.string(&mut self.scratch)?;
+                let text = match text {
+                    Token::Borrowed(text) => text,
+                    Token::Unescaped => &self.scratch,
+                };
+                super::wkt_in::put_text(message.form, text, self.out)
+            }
+            Form::Struct => self.structure(),
+            Form::Value => self.value(),
+            Form::ListValue => self.list_value(),
+            Form::Wrapper => {
+                let Some(field) = message.fields.first() else {
+                    return Err(Violation::new("unsupported type"));
+                };
+                self.singular(field, true)
+            }
+        }
+    }
+
+    /// An object with one member per field. In an `Any`, `@type` has been read already.
+    pub(super) fn plain(&mut self, message: &'t Message, inside_any: bool) -> Result<(), Fault> {
+        self.lex.expect(b'{', "an object")?;
+        self.enter()?;
+        let mut seen = Seen::new(message);
+        let mut guess = 0;
+        if !self.lex.eat(b'}') {
+            loop {
+                let token = self.lex.string(&mut self.scratch)?;
+                let key = match &token {
+                    Token::Borrowed(key) => *key,
+                    Token::Unescaped => &self.scratch,
+                };
+                if let Some(index) = message.by_key(key, guess) {
+                    guess = index + 1;
+                    let field = &message.fields[index];
+                    if !seen.mark(index) {
+                        return Err(Violation::at(&field.name, "is given twice"));
+                    }
+                    self.lex.expect(b':', "`:`")?;
+                    let present = self.field(field).map_err(|fault| fault.under(&field.name))?;
+                    if let (true, Some(oneof)) = (present, field.oneof)
+                        && !seen.mark(message.fields.len() + oneof)
+                    {
+                        return Err(second_of_oneof(message, field, oneof));
+                    }
+                } else if (inside_any && key == "@type") || self.options.ignore_unknown {
+                    self.lex.expect(b':', "`:`")?;
+                    self.lex.skip(&mut self.scratch, self.depth_left)?;
+                } else {
+                    return Err(Violation::at(key, "is not a field of the request"));
+                }
+                if !self.lex.more(b'}')? {
+                    break;
+                }
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// The value of a member; false when it was null and therefore left out.
+    fn field(&mut self, field: &'t Field) -> Result<bool, Fault> {
+        if self.lex.peek() == Some(b'n') && !(field.nullable && field.label.singular()) {
+            self.lex.word("null")?;
+            return Ok(false);
+        }
+        match field.label {
+            Label::Implicit => self.singular(field, self.options.keep_defaults)?,
+            Label::Explicit => self.singular(field, true)?,
+            Label::Repeated => self.repeated(field)?,
+            Label::Packed => self.packed(field)?,
+            Label::Map => self.map(field)?,
+        }
+        Ok(true)
+    }
+
+    /// Tag and value of a field that is not repeated, or of one element.
+    fn singular(&mut self, field: &'t Field, keep_default: bool) -> Result<(), Fault> {
+        match field.ty {
+            Type::Scalar(scalar) => {
+                let start = self.out.len();
+                put_tag(self.out, field.number, scalar.wire_type());
+                let default = self.scalar(scalar)?;
+                if default && !keep_default {
+                    self.out.truncate(start);
+                }
+                Ok(())
+            }
+            Type::Message(index) => {
+                put_tag(self.out, field.number, wire::LEN);
+                let open = open_len(self.out);
+                self.message(index)?;
+                close_len(self.out, open);
+                Ok(())
+            }
+            Type::Group(index) => {
+                put_tag(self.out, field.number, wire::START_GROUP);
+                self.message(index)?;
+                put_tag(self.out, field.number, wire::END_GROUP);
+                Ok(())
+            }
+        }
+    }
+
+    fn repeated(&mut self, field: &'t Field) -> Result<(), Fault> {
+        self.elements(|parser, index| {
+            if parser.lex.peek() == Some(b'n') && !field.nullable {
+                return Err(Violation::new("must not be null in a list").under_index(index));
+            }
+            parser.singular(field, true).map_err(|fault| fault.under_index(index))
+        })
+        .map(drop)
+    }
+
+    fn packed(&mut self, field: &'t Field) -> Result<(), Fault> {
+        let Type::Scalar(scalar) = field.ty else { return self.repeated(field) };
+        let start = self.out.len();
+        put_tag(self.out, field.number, wire::LEN);
+        let open = open_len(self.out);
+        let count = self.elements(|parser, index| {
+            if parser.lex.peek() == Some(b'n') && !field.nullable {
+                return Err(Violation::new("must not be null in a list").under_index(index));
+            }
+            parser.scalar(scalar).map(drop).map_err(|fault| fault.under_index(index))
+        })?;
+        if count == 0 {
+            self.out.truncate(start);
+        } else {
+            close_len(self.out, open);
+        }
+        Ok(())
+    }
+
+    /// An array, each element read by `element`; returns how many there were.
+    pub(super) fn elements(
+        &mut self,
+        mut element: impl FnMut(&mut Self, usize) -> Result<(), Fault>,
+    ) -> Result<usize, Fault> {
+        self.lex.expect(b'[', "an array")?;
+        self.enter()?;
+        let mut count = 0;
+        if !self.lex.eat(b']') {
+            loop {
+                element(self, count)?;
+                count += 1;
+                if !self.lex.more(b']')? {
+                    break;
+                }
+            }
+        }
+        self.leave();
+        Ok(count)
+    }
+
+    fn map(&mut self, field: &'t Field) -> Result<(), Fault> {
+        let Type::Message(entry) = field.ty else { return Err(Violation::new("unsupported type")) };
+        let [key, value] = &*self.tables.messages[entry].fields else {
+            return Err(Violation::new("unsupported type"));
+        };
+        let Type::Scalar(key_scalar) = key.ty else { return Err(Violation::new("unsupported type")) };
+        self.entries(
+            field.number,
+            |parser, text| {
+                put_tag(parser.out, 1, key_scalar.wire_type());
+                let start = parser.out.len();
+                put_text(parser.tables, parser.out, key_scalar, text).map_err(|rule| Violation::new(rule))?;
+                Ok(start)
+            },
+            |parser| {
+                if parser.lex.peek() == Some(b'n') && !value.nullable {
+                    return Err(Violation::new("must not be null in a map"));
+                }
+                parser.singular(value, true)
+            },
+        )
+    }
+
+    /// An object as map entries of field `number`: `put_key` writes the key and says where its bytes begin.
+    pub(super) fn entries(
+        &mut self,
+        number: u32,
+        put_key: impl Fn(&mut KeyWriter<'_>, &str) -> Result<usize, Fault>,
+        put_value: impl Fn(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.lex.expect(b'{', "an object")?;
+        self.enter()?;
+        let base = self.key_ranges.len();
+        if !self.lex.eat(b'}') {
+            loop {
+                let key_at = self.lex.position();
+                let token = self.lex.string(&mut self.scratch)?;
+                let key = match &token {
+                    Token::Borrowed(key) => *key,
+                    Token::Unescaped => &self.scratch,
+                };
+                put_tag(self.out, number, wire::LEN);
+                let open = open_len(self.out);
+                let mut writer = KeyWriter { tables: self.tables, out: self.out };
+                let from = put_key(&mut writer, key).map_err(|fault| fault.under_key(key))?;
+                let to = self.out.len();
+                self.lex.expect(b':', "`:`")?;
+                if let Err(fault) = put_value(self) {
+                    return Err(fault.under_key(&self.key_at(key_at)));
+                }
+                let start = close_len(self.out, open);
+                self.key_ranges.push((start + (from - open), start + (to - open)));
+                if !self.lex.more(b'}')? {
+                    break;
+                }
+            }
+        }
+        self.leave();
+        let out = &*self.out;
+        let ranges = &mut self.key_ranges[base..];
+        ranges.sort_unstable_by(|a, b| out[a.0..a.1].cmp(&out[b.0..b.1]));
+        if ranges.windows(2).any(|pair| out[pair[0].0..pair[0].1] == out[pair[1].0..pair[1].1]) {
+            return Err(Violation::new("has the same key twice"));
+        }
+        self.key_ranges.truncate(base);
+        Ok(())
+    }
+
+    /// The key that begins at `position`, read again for an error.
+    fn key_at(&mut self, position: usize) -> String {
+        self.lex.rewind(position);
+        let mut scratch = String::new();
+        match self.lex.string(&mut scratch) {
+            Ok(Token::Borrowed(key)) => key.to_owned(),
+            Ok(Token::Unescaped) => scratch,
+            Err(_) => String::new(),
+        }
+    }
+
+    /// A value without its tag; true when it is the default.
+    fn scalar(&mut self, scalar: Scalar) -> Result<bool, Fault> {
+        let next = self.lex.peek();
+        match scalar {
+            Scalar::Bool => {
+                let value = next == Some(b't');
+                if !value && next != Some(b'f') {
+                    return Err(self.mismatch("must be true or false"));
+                }
+                self.lex.word(if value { "true" } else { "false" })?;
+                self.out.push(u8::from(value));
+                Ok(!value)
+            }
+            Scalar::Enum(index) if next != Some(b'"') => {
+                if self.tables.enums[index].null && next == Some(b'n') {
+                    self.lex.word("null")?;
+                    self.out.push(0);
+                    return Ok(true);
+                }
+                if !matches!(next, Some(b'-' | b'0'..=b'9')) {
+                    return Err(self.mismatch("must be the name or the number of an enum value"));
+                }
+                let text = self.lex.number()?;
+                put_text(self.tables, self.out, scalar, text).map_err(|rule| Violation::new(rule))
+            }
+            Scalar::Enum(index) => {
+                let token = self.lex.string(&mut self.scratch)?;
+                let name = match &token {
+                    Token::Borrowed(name) => *name,
+                    Token::Unescaped => &self.scratch,
+                };
+                let number =
+                    self.tables.enums[index].number(name).ok_or_else(|| Violation::new(UNKNOWN_ENUM))?;
+                put_varint(self.out, i64::from(number).cast_unsigned());
+                Ok(number == 0)
+            }
+            Scalar::String | Scalar::Bytes => {
+                if next != Some(b'"') {
+                    return Err(self.mismatch("must be a string"));
+                }
+                self.quoted(scalar)
+            }
+            Scalar::Double
+            | Scalar::Float
+            | Scalar::Int32
+            | Scalar::Int64
+            | Scalar::Uint32
+            | Scalar::Uint64
+            | Scalar::Sint32
+            | Scalar::Sint64
+            | Scalar::Fixed32
+            | Scalar::Fixed64
+            | Scalar::Sfixed32
+            | Scalar::Sfixed64 => match next {
+                Some(b'"') => self.quoted(scalar),
+                Some(b'-' | b'0'..=b'9') => {
+                    let text = self.lex.number()?;
+                    put_text(self.tables, self.out, scalar, text).map_err(|rule| Violation::new(rule))
+                }
+                _ => Err(self.mismatch("must be a number")),
+            },
+        }
+    }
+
+    fn quoted(&mut self, scalar: Scalar) -> Result<bool, Fault> {
+        let token = self.lex.string(&mut self.scratch)?;
+        let text = match &token {
+            Token::Borrowed(text) => *text,
+            Token::Unescaped => &self.scratch,
+        };
+        put_text(self.tables, self.out, scalar, text).map_err(|rule| Violation::new(rule))
+    }
+
+    /// A well-formed value of the wrong kind gets `rule`; anything else is a syntax error.
+    pub(super) fn mismatch(&mut self, rule: &str) -> Fault {
+        match self.lex.skip(&mut self.scratch, self.depth_left) {
+            Ok(()) => Violation::new(rule),
+            Err(syntax) => syntax,
+        }
+    }
+}
+
+/// What writing a map key needs of the parser while the key's text is borrowed from it.
+pub(super) struct KeyWriter<'p> {
+    tables: &'p Tables,
+    pub(super) out: &'p mut Vec<u8>,
+}
+
+const UNKNOWN_ENUM: &str = "is not a value of the enum";
+
+pub(crate) fn second_of_oneof(message: &Message, field: &Field, oneof: usize) -> Fault {
+    Violation::at(&field.name, format!("is a second member of the oneof `{}`", message.oneofs[oneof]))
+}
+
+/// Appends the value that `text` stands for, without a tag; true when it is the default. For enums the name or the number.
+///
+/// # Errors
+///
+/// The rule that `text` breaks.
+pub(crate) fn put_text(
+    tables: &Tables,
+    out: &mut Vec<u8>,
+    scalar: Scalar,
+    text: &str,
+) -> Result<bool, &'static str> {
+    match scalar {
+        Scalar::Double => {
+            let value = number::double(text).ok_or("must be a number in the range of a double")?;
+            out.extend_from_slice(&value.to_le_bytes());
+            Ok(value.to_bits() == 0)
+        }
+        Scalar::Float => {
+            let value = number::float(text).ok_or("must be a number in the range of a float")?;
+            out.extend_from_slice(&value.to_le_bytes());
+            Ok(value.to_bits() == 0)
+        }
+        Scalar::Int32 | Scalar::Sint32 | Scalar::Sfixed32 => {
+            let value: i32 = integer(text, "must be an integer from -2147483648 to 2147483647")?;
+            match scalar {
+                Scalar::Sfixed32 => out.extend_from_slice(&value.to_le_bytes()),
+                Scalar::Sint32 => put_varint(out, wire::zigzag(i64::from(value))),
+                _ => put_varint(out, i64::from(value).cast_unsigned()),
+            }
+            Ok(value == 0)
+        }
+        Scalar::Int64 | Scalar::Sint64 | Scalar::Sfixed64 => {
+            let value: i64 = integer(text, "must be an integer from -2^63 to 2^63 - 1")?;
+            match scalar {
+                Scalar::Sfixed64 => out.extend_from_slice(&value.to_le_bytes()),
+                Scalar::Sint64 => put_varint(out, wire::zigzag(value)),
+                _ => put_varint(out, value.cast_unsigned()),
+            }
+            Ok(value == 0)
+        }
+        Scalar::Uint32 | Scalar::Fixed32 => {
+            let value: u32 = integer(text, "must be an integer from 0 to 4294967295")?;
+            if scalar == Scalar::Fixed32 {
+                out.extend_from_slice(&value.to_le_bytes());
+            } else {
+                put_varint(out, u64::from(value));
+            }
+            Ok(value == 0)
+        }
+        Scalar::Uint64 | Scalar::Fixed64 => {
+            let value: u64 = integer(text, "must be an integer from 0 to 2^64 - 1")?;
+            if scalar == Scalar::Fixed64 {
+                out.extend_from_slice(&value.to_le_bytes());
+            } else {
+                put_varint(out, value);
+            }
+            Ok(value == 0)
+        }
+        Scalar::Bool => {
+            let value = match text {
+                "true" => true,
+                "false" => false,
+                _ => return Err("must be true or false"),
+            };
+            out.push(u8::from(value));
+            Ok(!value)
+        }
+        Scalar::String => {
+            put_varint(out, wire::wide(text.len()));
+            out.extend_from_slice(text.as_bytes());
+            Ok(text.is_empty())
+        }
+        Scalar::Bytes => {
+            const RULE: &str = "must be base64, standard or URL-safe";
+            let length = base64_length(text).ok_or(RULE)?;
+            put_varint(out, wire::wide(length));
+            if decode_base64(out, text) { Ok(length == 0) } else { Err(RULE) }
+        }
+        Scalar::Enum(index) => {
+            let number = match tables.enums[index].number(text) {
+                Some(number) => number,
+                None if number::is_number(text) => integer(text, "must be a 32-bit integer")?,
+                None => return Err(UNKNOWN_ENUM),
+            };
+            put_varint(out, i64::from(number).cast_unsigned());
+            Ok(number == 0)
+        }
+    }
+}
+
+fn integer<N: TryFrom<i128>>(text: &str, rule: &'static str) -> Result<N, &'static str> {
+    number::integer(text).and_then(|value| N::try_from(value).ok()).ok_or(rule)
+}
+
+/// Appends the content of a message whose JSON form is a string, a number or any JSON text, from a query parameter.
+pub(crate) fn put_text_message(
+    tables: &Tables,
+    index: usize,
+    text: &str,
+    out: &mut Vec<u8>,
+    options: ParseOptions,
+) -> Result<(), Fault> {
+    let table = &tables.messages[index];
+    match table.form {
+        Form::Timestamp | Form::Duration | Form::FieldMask => super::wkt_in::put_text(table.form, text, out),
+        Form::Wrapper => match table.fields.first().map(|field| (field.number, field.ty)) {
+            Some((number, Type::Scalar(scalar))) => {
+                put_tag(out, number, scalar.wire_type());
+                put_text(tables, out, scalar, text).map(drop).map_err(|rule| Violation::new(rule))
+            }
+            _ => Err(Violation::new("unsupported type")),
+        },
+        Form::Struct | Form::Value | Form::ListValue => message(tables, index, text, out, options),
+        Form::Plain | Form::Any => Err(Violation::new("is a message: set its fields by `name.field=`")),
+    }
+}

@@ -1,0 +1,80 @@
+//! The `update_mask` of a PATCH that brings none: the fields that its body has.
+
+use crate::json::lex::{Lexer, Token};
+use crate::table::{Form, Message, Tables, Type};
+use crate::violation::Fault;
+use crate::wire::put_bytes;
+
+/// The content of a `google.protobuf.FieldMask` with the path of every member of the JSON object `text`, which has been read
+/// as a message of table `index` before. A null names a field to be cleared. `skip` are fields that the body only repeats.
+pub(crate) fn of_body(
+    tables: &Tables,
+    index: usize,
+    text: &str,
+    skip: impl Fn(usize) -> bool,
+) -> Result<Vec<u8>, Fault> {
+    let mut walk = Walk { tables, lex: Lexer::new(text), scratch: String::new(), mask: Vec::new() };
+    if walk.lex.peek() == Some(b'{') {
+        walk.object(&tables.messages[index], "", &skip)?;
+    }
+    Ok(walk.mask)
+}
+
+struct Walk<'t, 'a> {
+    tables: &'t Tables,
+    lex: Lexer<'a>,
+    scratch: String,
+    mask: Vec<u8>,
+}
+
+/// Deeper than any body that was accepted.
+const SKIP_DEPTH: usize = 1000;
+
+impl Walk<'_, '_> {
+    fn object(&mut self, message: &Message, prefix: &str, skip: &dyn Fn(usize) -> bool) -> Result<(), Fault> {
+        self.lex.expect(b'{', "an object")?;
+        if self.lex.eat(b'}') {
+            if !prefix.is_empty() {
+                put_bytes(&mut self.mask, 1, prefix.as_bytes());
+            }
+            return Ok(());
+        }
+        loop {
+            let token = self.lex.string(&mut self.scratch)?;
+            let key = match &token {
+                Token::Borrowed(key) => *key,
+                Token::Unescaped => &self.scratch,
+            };
+            let found = message.by_key(key, 0);
+            self.lex.expect(b':', "`:`")?;
+            match found.filter(|&index| !(prefix.is_empty() && skip(index))) {
+                None => self.lex.skip(&mut self.scratch, SKIP_DEPTH)?,
+                Some(index) => {
+                    let field = &message.fields[index];
+                    let path = if prefix.is_empty() {
+                        field.name.to_string()
+                    } else {
+                        format!("{prefix}.{}", field.name)
+                    };
+                    match field.ty {
+                        Type::Message(inner)
+                            if field.label.singular()
+                                && self.tables.messages[inner].form == Form::Plain
+                                && self.lex.peek() == Some(b'{') =>
+                        {
+                            let tables = self.tables;
+                            self.object(&tables.messages[inner], &path, skip)?;
+                        }
+                        Type::Message(_) | Type::Group(_) | Type::Scalar(_) => {
+                            put_bytes(&mut self.mask, 1, path.as_bytes());
+                            self.lex.skip(&mut self.scratch, SKIP_DEPTH)?;
+                        }
+                    }
+                }
+            }
+            if !self.lex.more(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+}

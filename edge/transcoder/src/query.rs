@@ -1,0 +1,87 @@
+//! Query parameters as fields of the request.
+
+use crate::bind::Binder;
+use crate::percent::{Keep, decode};
+use crate::table::{Form, Label, Tables, Type};
+use crate::violation::{Fault, Violation};
+
+/// How deep a parameter's name may reach into the request.
+const PATH_DEPTH_MAX: usize = 32;
+
+/// Sets a field for every parameter of `query`. `body` is the field that only the body may set.
+pub(crate) fn bind(
+    binder: &mut Binder<'_, '_>,
+    query: &str,
+    body: Option<usize>,
+    ignore_unknown: bool,
+) -> Result<(), Fault> {
+    let mut singular: Vec<Vec<usize>> = Vec::new();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (raw_name, raw_value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let name = decode(raw_name, Keep::Nothing, true).map_err(|rule| Violation::at(raw_name, rule))?;
+        let value = decode(raw_value, Keep::Nothing, true).map_err(|rule| Violation::at(&name, rule))?;
+        let (path_text, key) = match name.strip_suffix(']').and_then(|open| open.split_once('[')) {
+            Some((path, key)) => (path, Some(key)),
+            None => (&*name, None),
+        };
+        let Some(path) = resolve(binder.tables, binder.message, path_text) else {
+            if ignore_unknown {
+                continue;
+            }
+            return Err(Violation::at(&name, "is not a parameter of the request"));
+        };
+        if path.first().copied() == body && body.is_some() {
+            return Err(Violation::at(&name, "is set by the body"));
+        }
+        if let Some(key) = key {
+            if singular.iter().any(|known| *known == entry_path(&path, key)) {
+                return Err(Violation::at(&name, "is given twice"));
+            }
+            singular.push(entry_path(&path, key));
+            binder.set_entry(&path, path_text, key, &value)?;
+            continue;
+        }
+        let label = crate::bind::field_at(binder.tables, binder.message, &path).map(|field| field.label);
+        if label == Some(Label::Map) {
+            return Err(Violation::at(&name, "is a map: set its entries by `name[key]=`"));
+        }
+        if label.is_some_and(Label::singular) {
+            if singular.contains(&path) {
+                return Err(Violation::at(&name, "is given twice"));
+            }
+            singular.push(path.clone());
+        }
+        binder.set(&path, &name, &value)?;
+    }
+    Ok(())
+}
+
+/// A map entry among the paths that may occur once: the path, a mark, and the key's bytes.
+fn entry_path(path: &[usize], key: &str) -> Vec<usize> {
+    let mut entry = path.to_vec();
+    entry.push(usize::MAX);
+    entry.extend(key.bytes().map(usize::from));
+    entry
+}
+
+/// The field at a dotted path of JSON or proto names, through plain singular messages.
+pub(crate) fn resolve(tables: &Tables, message: usize, path: &str) -> Option<Vec<usize>> {
+    let mut indices = Vec::new();
+    let mut current = Some(message);
+    for name in path.split('.') {
+        let table = &tables.messages[current?];
+        let index = table.by_key(name, 0)?;
+        indices.push(index);
+        if indices.len() > PATH_DEPTH_MAX {
+            return None;
+        }
+        let field = &table.fields[index];
+        current = match field.ty {
+            Type::Message(inner) if field.label.singular() && tables.messages[inner].form == Form::Plain => {
+                Some(inner)
+            }
+            Type::Message(_) | Type::Group(_) | Type::Scalar(_) => None,
+        };
+    }
+    Some(indices)
+}

@@ -1,0 +1,171 @@
+//! The request message: body, path, host and query, in one buffer of wire bytes.
+
+use http::request::Parts;
+
+use crate::bind::Binder;
+use crate::error::Problem;
+use crate::grpc::{self, PREFIX_LEN};
+use crate::json::parse::{self, ParseOptions};
+use crate::mask;
+use crate::percent::{self, Keep};
+use crate::query;
+use crate::route::rule::{BodyRule, resolve};
+use crate::service::{Place, Shared};
+use crate::table::{Message, Type};
+use crate::violation::{Fault, Violation};
+use crate::wire::{LEN, close_len, open_len, put_tag};
+
+/// A whole gRPC frame with the request message.
+pub(crate) fn build(
+    shared: &Shared,
+    place: &Place<'_>,
+    parts: &Parts,
+    body: &[u8],
+    presets: &[(String, String)],
+) -> Result<Vec<u8>, Box<Problem>> {
+    let mut out = Vec::with_capacity(body.len() + 64);
+    out.resize(PREFIX_LEN, 0);
+    fill(shared, place, parts, body, presets, &mut out).map_err(|fault| Problem::violation(&fault))?;
+    grpc::finish_frame(&mut out);
+    Ok(out)
+}
+
+/// The message that the body is, or is a field's value of.
+fn body_type(shared: &Shared, place: &Place<'_>) -> Option<usize> {
+    match place.route.body {
+        BodyRule::None => None,
+        BodyRule::Whole => Some(place.entry.input),
+        BodyRule::Field(field) => {
+            let field = &shared.tables.messages[place.entry.input].fields[field];
+            match field.ty {
+                Type::Message(index) if field.label.singular() => Some(index),
+                Type::Message(_) | Type::Group(_) | Type::Scalar(_) => None,
+            }
+        }
+    }
+}
+
+/// Whether the body is a `google.api.HttpBody` and thus of any media type.
+pub(crate) fn takes_raw(shared: &Shared, place: &Place<'_>) -> bool {
+    body_type(shared, place).is_some_and(|index| crate::http_body::is(&shared.tables, index))
+}
+
+fn fill(
+    shared: &Shared,
+    place: &Place<'_>,
+    parts: &Parts,
+    body: &[u8],
+    presets: &[(String, String)],
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let tables = &shared.tables;
+    let input: &Message = &tables.messages[place.entry.input];
+    let query_text = parts.uri.query().unwrap_or("");
+    let options = ParseOptions {
+        ignore_unknown: shared.settings.ignore_unknown_fields,
+        // A default in the body must be seen when it contradicts what is bound from elsewhere.
+        keep_defaults: !place.route.captures.is_empty() || !presets.is_empty() || !query_text.is_empty(),
+        depth_max: shared.settings.depth_max,
+    };
+    let text = if body.is_empty() || takes_raw(shared, place) {
+        put_raw(shared, place, parts, body, out);
+        None
+    } else {
+        let text = str::from_utf8(body).map_err(|_| Violation::new("the body is not UTF-8"))?;
+        match place.route.body {
+            BodyRule::None => {}
+            BodyRule::Whole => parse::message(tables, place.entry.input, text, out, options)?,
+            BodyRule::Field(field) => parse::field(tables, &input.fields[field], text, out, options)?,
+        }
+        Some(text)
+    };
+
+    let mut binder = Binder::new(tables, place.entry.input, out, PREFIX_LEN, options);
+    let path = parts.uri.path();
+    for capture in &place.route.captures {
+        let raw = captured(place, path, capture.from, capture.to);
+        let keep = if capture.multi { Keep::Reserved } else { Keep::Slash };
+        let value = percent::decode(raw, keep, false).map_err(|rule| Violation::at(&capture.name, rule))?;
+        binder.set(&capture.field, &capture.name, &value)?;
+    }
+    for (name, value) in presets {
+        if let Some(field) = resolve(tables, place.entry.input, name) {
+            binder.set(&field, name, value)?;
+        }
+    }
+    if !query_text.is_empty() {
+        if place.route.body == BodyRule::Whole && !shared.settings.ignore_unknown_query_parameters {
+            return Err(Violation::new("the method takes no query parameters: all fields are in the body"));
+        }
+        if place.route.body != BodyRule::Whole {
+            let ignore = shared.settings.ignore_unknown_query_parameters;
+            query::bind(&mut binder, query_text, place.route.body_field(), ignore)?;
+        }
+    }
+    if let (Some(text), Some(field), "PATCH") = (text, place.entry.update_mask, parts.method.as_str()) {
+        add_mask(shared, place, text, field, out)?;
+    }
+    Ok(())
+}
+
+/// The raw text of a variable.
+fn captured<'p>(place: &Place<'_>, path: &'p str, from: usize, to: Option<usize>) -> &'p str {
+    let to = to.unwrap_or(place.segments.len());
+    let Some(last) = to.checked_sub(1).filter(|last| *last >= from) else { return "" };
+    let (start, end) = (place.segments[from].0, place.segments[last].1);
+    let text = &path[start..end];
+    if place.verb && last + 1 == place.segments.len() {
+        text.rsplit_once(':').map_or(text, |(head, _)| head)
+    } else {
+        text
+    }
+}
+
+/// Body of any media type, as a `google.api.HttpBody`.
+fn put_raw(shared: &Shared, place: &Place<'_>, parts: &Parts, body: &[u8], out: &mut Vec<u8>) {
+    if body.is_empty() {
+        return;
+    }
+    let content_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match place.route.body {
+        BodyRule::None => {}
+        BodyRule::Whole => crate::http_body::encode(content_type, body, out),
+        BodyRule::Field(field) => {
+            put_tag(out, shared.tables.messages[place.entry.input].fields[field].number, LEN);
+            let open = open_len(out);
+            crate::http_body::encode(content_type, body, out);
+            close_len(out, open);
+        }
+    }
+}
+
+/// Adds the mask of the fields that the body of a PATCH has, unless the request brings a mask.
+fn add_mask(
+    shared: &Shared,
+    place: &Place<'_>,
+    text: &str,
+    mask_field: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    let tables = &shared.tables;
+    let input = &tables.messages[place.entry.input];
+    let number = input.fields[mask_field].number;
+    let mut reader = crate::wire::Reader::new(&out[PREFIX_LEN..]);
+    while !reader.is_empty() {
+        let Ok((found, wire_type)) = reader.tag() else { return Ok(()) };
+        if found == number || reader.skip(found, wire_type, 0).is_err() {
+            return Ok(());
+        }
+    }
+    let Some(index) = body_type(shared, place) else { return Ok(()) };
+    let whole = place.route.body == BodyRule::Whole;
+    let mask = mask::of_body(tables, index, text, |field| {
+        let bound = |capture: &crate::route::rule::Capture| capture.field.first() == Some(&field);
+        whole && (field == mask_field || place.route.captures.iter().any(bound))
+    })?;
+    put_tag(out, number, LEN);
+    let open = open_len(out);
+    out.extend_from_slice(&mask);
+    close_len(out, open);
+    Ok(())
+}

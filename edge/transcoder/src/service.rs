@@ -1,0 +1,422 @@
+//! One request through the transcoder.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use futures::future::BoxFuture;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::time::Instant;
+use tonic::Code;
+use tower::{Service, ServiceExt as _};
+
+use crate::accept;
+use crate::body::{Body, BoxError};
+use crate::builder::{Builder, Settings, Upstream};
+use crate::error::Problem;
+use crate::gate::{Admission, Gate, Method, Outcome};
+use crate::grpc::{self, Messages, Next};
+use crate::json::encode;
+use crate::read;
+use crate::request;
+use crate::route::matcher::{Match, Matcher, split};
+use crate::route::rule::{BodyRule, Route};
+use crate::stream::{Framing, JsonStream};
+use crate::table::{Form, Label, Tables};
+
+/// A method with everything that serving it needs.
+pub(crate) struct Entry {
+    pub(crate) method: Method,
+    pub(crate) upstream: Upstream,
+    /// Table index of the request type.
+    pub(crate) input: usize,
+    /// Table index of the reply type.
+    pub(crate) output: usize,
+    pub(crate) client_stream: bool,
+    pub(crate) server_stream: bool,
+    /// Index of the field `update_mask` of the request, when it is a `FieldMask`.
+    pub(crate) update_mask: Option<usize>,
+}
+
+impl Entry {
+    pub(crate) fn new(
+        tables: &Tables,
+        method: Method,
+        upstream: Upstream,
+        input: usize,
+        output: usize,
+    ) -> Self {
+        let update_mask = tables.messages[input].fields.iter().position(|field| {
+            &*field.name == "update_mask"
+                && field.label == Label::Explicit
+                && tables.form(field) == Some(Form::FieldMask)
+        });
+        Self {
+            client_stream: method.descriptor().is_client_streaming(),
+            server_stream: method.descriptor().is_server_streaming(),
+            method,
+            upstream,
+            input,
+            output,
+            update_mask,
+        }
+    }
+}
+
+/// What all clones of a transcoder share.
+pub(crate) struct Shared {
+    pub(crate) tables: Tables,
+    pub(crate) matcher: Matcher,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) settings: Settings,
+}
+
+impl Shared {
+    pub(crate) fn observe(
+        &self,
+        entry: Option<&Entry>,
+        code: Code,
+        http_status: StatusCode,
+        cause: Option<&str>,
+    ) {
+        let method = entry.map(|entry| &entry.method);
+        self.gate.observe(Outcome { method, code, http_status, cause });
+    }
+}
+
+/// REST/JSON in, gRPC out: a service for any HTTP server. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Transcoder {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Transcoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Transcoder({} routes)", self.shared.routes.len())
+    }
+}
+
+impl Transcoder {
+    /// Begins with a serialized `google.protobuf.FileDescriptorSet`, imports included.
+    pub fn builder(descriptor_set: &[u8]) -> Builder {
+        Builder::new(descriptor_set)
+    }
+
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl<B> Service<Request<B>> for Transcoder
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Buf + Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { Ok(handle(shared, request).await) })
+    }
+}
+
+async fn handle<B>(shared: Arc<Shared>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = request.into_parts();
+    let head = parts.method == http::Method::HEAD;
+    let mut response = match route(&shared, &parts) {
+        Err(Routed::Answer(response)) => response,
+        Err(Routed::Problem(problem)) => {
+            shared.observe(None, problem.code, problem.http_status(), problem.cause.as_deref());
+            problem.into_response(&shared.tables)
+        }
+        Ok((rule, segments, verb)) => {
+            let route = &shared.routes[rule];
+            let entry = &shared.entries[route.method];
+            let place = Place { rule, route, entry, segments: &segments, verb };
+            let mut answered = HeaderMap::new();
+            match call(&shared, &place, &parts, body, &mut answered).await {
+                Ok(response) => response,
+                Err(mut problem) => {
+                    for (name, value) in &answered {
+                        problem.headers_mut().append(name, value.clone());
+                    }
+                    let status = problem.http_status();
+                    shared.observe(Some(entry), problem.code, status, problem.cause.as_deref());
+                    problem.into_response(&shared.tables)
+                }
+            }
+        }
+    };
+    if head {
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
+/// Where a request was routed to.
+pub(crate) struct Place<'a> {
+    /// Index of `route`.
+    pub(crate) rule: usize,
+    pub(crate) route: &'a Route,
+    pub(crate) entry: &'a Entry,
+    /// Ranges of the path.
+    pub(crate) segments: &'a [(usize, usize)],
+    /// Whether the last segment ends with a verb, which is no part of a variable.
+    pub(crate) verb: bool,
+}
+
+enum Routed {
+    Answer(Response<Body>),
+    Problem(Box<Problem>),
+}
+
+type Segments = Vec<(usize, usize)>;
+
+fn route(shared: &Shared, parts: &Parts) -> Result<(usize, Segments, bool), Routed> {
+    let path = parts.uri.path();
+    if !path.starts_with('/') {
+        return Err(Routed::Problem(Problem::not_found()));
+    }
+    if let Err(rule) = crate::percent::decode(path, crate::percent::Keep::Nothing, false) {
+        return Err(Routed::Problem(Problem::bad_request(&format!("the path {rule}"))));
+    }
+    let segments = split(path);
+    let find = |method: &str| shared.matcher.find(method, path, &segments);
+    let method = parts.method.as_str();
+    let mut found = find(method);
+    if method == "HEAD" && !matches!(found, Match::Rule { .. }) {
+        found = find("GET");
+    }
+    match found {
+        Match::Rule { rule, verb } => Ok((rule, segments, verb)),
+        Match::Nothing => Err(Routed::Problem(Problem::not_found())),
+        Match::OtherMethods(mut methods) => {
+            if methods.iter().any(|method| method == "GET") && !methods.iter().any(|method| method == "HEAD")
+            {
+                methods.push("HEAD".to_owned());
+            }
+            if !methods.iter().any(|method| method == "OPTIONS") {
+                methods.push("OPTIONS".to_owned());
+            }
+            methods.sort_unstable();
+            let allow = methods.join(", ");
+            if method != "OPTIONS" {
+                return Err(Routed::Problem(Problem::method_not_allowed(&allow)));
+            }
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            if let Ok(value) = HeaderValue::from_str(&allow) {
+                response.headers_mut().insert(ALLOW, value);
+            }
+            shared.observe(None, Code::Ok, StatusCode::NO_CONTENT, None);
+            Err(Routed::Answer(response))
+        }
+    }
+}
+
+const JSON: &[&str] = &["application/json"];
+
+async fn call<B>(
+    shared: &Arc<Shared>,
+    place: &Place<'_>,
+    parts: &Parts,
+    body: B,
+    answered: &mut HeaderMap,
+) -> Result<Response<Body>, Box<Problem>>
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let entry = place.entry;
+    let raw = raw_output(shared, place);
+    let offered: &[&str] = if entry.server_stream { &Framing::MEDIA_TYPES } else { JSON };
+    let offer = if raw { Some(0) } else { accept::negotiate(&parts.headers, offered) };
+    let offer = offer.ok_or_else(|| Problem::not_acceptable(&offered.join(", ")))?;
+    let client_timeout = match parts.headers.get("grpc-timeout") {
+        None => None,
+        Some(value) => Some(
+            grpc::parse_timeout(value)
+                .ok_or_else(|| Problem::bad_request("`grpc-timeout` must be at most 8 digits and a unit"))?,
+        ),
+    };
+    let admission =
+        shared.gate.admit(&entry.method, parts).await.map_err(|status| Problem::from_status(&status))?;
+    if entry.client_stream {
+        return Err(Problem::new(Code::Unimplemented, "client streams are not served over REST"));
+    }
+    let timeout = [client_timeout, admission.timeout].into_iter().flatten().min();
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+
+    let body = within(deadline, read::body(parts, body, admission.max_body_bytes)).await??;
+    check_media_type(shared, place, parts, &body)?;
+    let message = request::build(shared, place, parts, &body, &admission.fields)?;
+    let upstream_request = upstream_request(entry, admission, deadline, message);
+
+    let upstream = entry.upstream.clone();
+    let response = within(deadline, upstream.oneshot(upstream_request))
+        .await?
+        .map_err(|error| Problem::upstream_unavailable(describe(&*error)))?;
+    let (headers, mut messages) = Messages::new(response, shared.settings.reply_bytes_max)?;
+    shared.gate.response_headers(&entry.method, &headers, answered);
+    let first = within(deadline, messages.next()).await;
+    let first = match first.and_then(|next| next) {
+        Ok(next) => next,
+        Err(problem) => {
+            if let Some(trailers) = messages.trailers() {
+                shared.gate.response_headers(&entry.method, trailers, answered);
+            }
+            return Err(problem);
+        }
+    };
+    if entry.server_stream {
+        let framing = if raw { Framing::Raw } else { Framing::of(offer) };
+        let stream = JsonStream::start(Arc::clone(shared), place.rule, framing, messages, first, deadline)?;
+        let mut response = Response::new(());
+        *response.headers_mut() = std::mem::take(answered);
+        response.headers_mut().insert(CONTENT_TYPE, stream.content_type());
+        return Ok(response.map(|()| Body::stream(stream)));
+    }
+    unary(shared, place, messages, first, deadline, raw, answered).await
+}
+
+async fn unary(
+    shared: &Shared,
+    place: &Place<'_>,
+    mut messages: Messages,
+    first: Next,
+    deadline: Option<Instant>,
+    raw: bool,
+    answered: &mut HeaderMap,
+) -> Result<Response<Body>, Box<Problem>> {
+    let entry = place.entry;
+    let Next::Message(message) = first else {
+        return Err(Problem::bad_gateway("a unary call ended well without a message"));
+    };
+    let end = within(deadline, messages.next()).await.and_then(|next| next);
+    if let Some(trailers) = messages.trailers() {
+        shared.gate.response_headers(&entry.method, trailers, answered);
+    }
+    if let Next::Message(_) = end? {
+        return Err(Problem::bad_gateway("a unary call answered two messages"));
+    }
+    let (content_type, body) = if raw {
+        crate::http_body::decode(&message)?
+    } else {
+        let mut json = Vec::with_capacity(message.len() * 3 + 32);
+        reply(shared, place.route, &message, &mut json)?;
+        (HeaderValue::from_static("application/json"), Bytes::from(json))
+    };
+    let mut response = Response::new(Body::empty());
+    *response.headers_mut() = std::mem::take(answered);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    *response.body_mut() = Body::full(body);
+    shared.observe(Some(entry), Code::Ok, StatusCode::OK, None);
+    Ok(response)
+}
+
+/// Appends the JSON of one reply message, or of its field that the rule asks for.
+pub(crate) fn reply(
+    shared: &Shared,
+    route: &Route,
+    message: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Box<Problem>> {
+    let output = shared.entries[route.method].output;
+    let options = shared.settings.encode;
+    match route.response {
+        None => encode::message(&shared.tables, output, message, out, options),
+        Some(field) => encode::field(&shared.tables, output, field, message, out, options),
+    }
+    .map_err(|malformed| Problem::bad_gateway(format!("malformed reply: {}", malformed.0)))
+}
+
+/// Whether the answer is a `google.api.HttpBody`, which goes out as it is.
+fn raw_output(shared: &Shared, place: &Place<'_>) -> bool {
+    place.route.response.is_none() && crate::http_body::is(&shared.tables, place.entry.output)
+}
+
+fn check_media_type(
+    shared: &Shared,
+    place: &Place<'_>,
+    parts: &Parts,
+    body: &Bytes,
+) -> Result<(), Box<Problem>> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    match place.route.body {
+        BodyRule::None => Err(Problem::bad_request("the method takes no body")),
+        _ if request::takes_raw(shared, place) => Ok(()),
+        BodyRule::Whole | BodyRule::Field(_) if accept::is_json(&parts.headers) => Ok(()),
+        BodyRule::Whole | BodyRule::Field(_) => Err(Problem::unsupported_media_type()),
+    }
+}
+
+fn upstream_request(
+    entry: &Entry,
+    admission: Admission,
+    deadline: Option<Instant>,
+    message: Vec<u8>,
+) -> Request<tonic::body::Body> {
+    let body = tonic::body::Body::new(Full::new(Bytes::from(message)));
+    let mut request = Request::new(body);
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = entry.method.uri();
+    *request.version_mut() = http::Version::HTTP_2;
+    let headers = request.headers_mut();
+    for (name, value) in &admission.metadata {
+        if grpc::forwardable(name.as_str()) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    if let Some(value) = left.and_then(grpc::timeout_value) {
+        headers.insert("grpc-timeout", value);
+    }
+    request
+}
+
+/// The result of `work`, unless the deadline comes first.
+async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, Box<Problem>> {
+    match deadline {
+        None => Ok(work.await),
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline, work).await.map_err(|_| Problem::deadline_exceeded())
+        }
+    }
+}
+
+/// The chain of causes, for the host's log.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

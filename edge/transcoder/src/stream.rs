@@ -1,0 +1,270 @@
+//! Server streams as NDJSON, as one JSON array, or as server-sent events.
+
+use std::io::Write as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+use tonic::Code;
+
+use crate::body::BoxError;
+use crate::error::Problem;
+use crate::grpc::{LEFT, Messages, Next};
+use crate::route::rule::Route;
+use crate::service::{Entry, Shared, reply};
+
+/// How the messages of a stream are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// One JSON text a line; an error is a line `{"error": status}`.
+    Ndjson,
+    /// One JSON array; after an error, its last element `{"error": status}`, the closing bracket is missing.
+    Array,
+    /// One event a message; an error is an event of the type `error`.
+    Events,
+    /// The data of `google.api.HttpBody` messages; an error can only break it off.
+    Raw,
+}
+
+impl Framing {
+    /// In the order of preference when the client has none.
+    pub(crate) const MEDIA_TYPES: [&'static str; 3] =
+        ["application/x-ndjson", "application/json", "text/event-stream"];
+
+    /// The framing of an index into [`Self::MEDIA_TYPES`].
+    pub(crate) fn of(offer: usize) -> Self {
+        match offer {
+            1 => Self::Array,
+            2 => Self::Events,
+            _ => Self::Ndjson,
+        }
+    }
+}
+
+/// How much is printed before it is handed on, in bytes, when the upstream is faster than the client.
+const BATCH_BYTES: usize = 32 << 10;
+
+/// The body of a streamed answer. It reads the upstream only when it is itself read, and dropping it ends the call.
+pub(crate) struct JsonStream {
+    shared: Arc<Shared>,
+    /// Index of the route, which is behind `shared`.
+    route: usize,
+    framing: Framing,
+    messages: Messages,
+    content_type: HeaderValue,
+    /// What is printed and not yet handed on.
+    ready: Vec<u8>,
+    /// How many messages have been printed.
+    count: u64,
+    deadline: Option<Pin<Box<Sleep>>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// All is printed; after it the body ends well.
+    Ended,
+    /// The error is printed; after it the body ends with an error.
+    Broken,
+    Done,
+}
+
+/// Why a body was broken off; the error itself was sent before.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream was broken off")]
+struct BrokenOff;
+
+impl JsonStream {
+    /// Begins with what the upstream sent first.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        route: usize,
+        framing: Framing,
+        messages: Messages,
+        first: Next,
+        deadline: Option<Instant>,
+    ) -> Result<Self, Box<Problem>> {
+        let content_type = match framing {
+            Framing::Ndjson => HeaderValue::from_static("application/x-ndjson"),
+            Framing::Array => HeaderValue::from_static("application/json"),
+            Framing::Events => HeaderValue::from_static("text/event-stream"),
+            Framing::Raw => HeaderValue::from_static("application/octet-stream"),
+        };
+        let mut stream = Self {
+            shared,
+            route,
+            framing,
+            messages,
+            content_type,
+            ready: Vec::new(),
+            count: 0,
+            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            state: State::Open,
+        };
+        if framing == Framing::Array {
+            stream.ready.push(b'[');
+        }
+        match first {
+            Next::Message(message) => {
+                if framing == Framing::Raw {
+                    stream.content_type = crate::http_body::decode(&message)?.0;
+                }
+                stream.print(&message)?;
+            }
+            Next::End => stream.end(),
+        }
+        Ok(stream)
+    }
+
+    pub(crate) fn content_type(&self) -> HeaderValue {
+        self.content_type.clone()
+    }
+
+    fn route(&self) -> &Route {
+        &self.shared.routes[self.route]
+    }
+
+    fn entry(&self) -> &Entry {
+        &self.shared.entries[self.route().method]
+    }
+
+    fn print(&mut self, message: &Bytes) -> Result<(), Box<Problem>> {
+        let start = self.ready.len();
+        let printed = self.print_framed(message);
+        match printed {
+            Ok(()) => self.count += 1,
+            Err(_) => self.ready.truncate(start),
+        }
+        printed
+    }
+
+    fn print_framed(&mut self, message: &Bytes) -> Result<(), Box<Problem>> {
+        let Self { shared, route, framing, ready, count, .. } = self;
+        let route = &shared.routes[*route];
+        match framing {
+            Framing::Ndjson => {
+                reply(shared, route, message, ready)?;
+                ready.push(b'\n');
+            }
+            Framing::Array => {
+                if *count > 0 {
+                    ready.push(b',');
+                }
+                reply(shared, route, message, ready)?;
+            }
+            Framing::Events => {
+                write!(ready, "id: {}\ndata: ", *count + 1).expect("a Vec takes every write");
+                // JSON as printed here has no line breaks, so one data line holds it.
+                reply(shared, route, message, ready)?;
+                ready.extend_from_slice(b"\n\n");
+            }
+            Framing::Raw => ready.extend_from_slice(&crate::http_body::decode(message)?.1),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if self.framing == Framing::Array {
+            self.ready.push(b']');
+        }
+        self.state = State::Ended;
+        self.shared.observe(Some(self.entry()), Code::Ok, StatusCode::OK, None);
+    }
+
+    fn fail(&mut self, problem: &Problem) {
+        let Self { shared, framing, ready, count, .. } = self;
+        match framing {
+            Framing::Ndjson => {
+                ready.extend_from_slice(b"{\"error\":");
+                problem.put_json(&shared.tables, ready);
+                ready.extend_from_slice(b"}\n");
+            }
+            Framing::Array => {
+                if *count > 0 {
+                    ready.push(b',');
+                }
+                ready.extend_from_slice(b"{\"error\":");
+                problem.put_json(&shared.tables, ready);
+                ready.push(b'}');
+            }
+            Framing::Events => {
+                ready.extend_from_slice(b"event: error\ndata: ");
+                problem.put_json(&shared.tables, ready);
+                ready.extend_from_slice(b"\n\n");
+            }
+            Framing::Raw => {}
+        }
+        self.state = State::Broken;
+        self.shared.observe(Some(self.entry()), problem.code, StatusCode::OK, problem.cause.as_deref());
+    }
+
+    /// Prints what the upstream has, at most a batch of it.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            self.fail(&Problem::deadline_exceeded());
+            return Poll::Ready(());
+        }
+        loop {
+            let next = ready!(self.messages.poll_next(cx));
+            let printed = match next {
+                Ok(Next::Message(message)) => self.print(&message),
+                Ok(Next::End) => {
+                    self.end();
+                    return Poll::Ready(());
+                }
+                Err(problem) => Err(problem),
+            };
+            if let Err(problem) = printed {
+                self.fail(&problem);
+                return Poll::Ready(());
+            }
+            if self.ready.len() >= BATCH_BYTES || !self.messages.has_message() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl http_body::Body for JsonStream {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if !self.ready.is_empty() {
+                let printed = std::mem::take(&mut self.ready);
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from(printed)))));
+            }
+            match self.state {
+                State::Open => ready!(self.advance(cx)),
+                State::Ended => {
+                    self.state = State::Done;
+                    return Poll::Ready(None);
+                }
+                State::Broken => {
+                    self.state = State::Done;
+                    return Poll::Ready(Some(Err(Box::new(BrokenOff))));
+                }
+                State::Done => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Drop for JsonStream {
+    fn drop(&mut self) {
+        if self.state == State::Open {
+            self.shared.observe(Some(self.entry()), LEFT, StatusCode::OK, None);
+        }
+    }
+}

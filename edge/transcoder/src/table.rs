@@ -1,0 +1,444 @@
+//! Message and enum descriptors, compiled once into flat tables that the codec walks.
+
+use std::collections::HashMap;
+
+use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+
+use crate::wire;
+
+/// How a field's value is written, on the wire and in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scalar {
+    Double,
+    Float,
+    Int32,
+    Int64,
+    Uint32,
+    Uint64,
+    Sint32,
+    Sint64,
+    Fixed32,
+    Fixed64,
+    Sfixed32,
+    Sfixed64,
+    Bool,
+    String,
+    Bytes,
+    /// Index into [`Tables::enums`].
+    Enum(usize),
+}
+
+impl Scalar {
+    pub(crate) fn wire_type(self) -> u8 {
+        match self {
+            Self::Double | Self::Fixed64 | Self::Sfixed64 => wire::FIXED64,
+            Self::Float | Self::Fixed32 | Self::Sfixed32 => wire::FIXED32,
+            Self::String | Self::Bytes => wire::LEN,
+            Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Sint32
+            | Self::Sint64
+            | Self::Bool
+            | Self::Enum(_) => wire::VARINT,
+        }
+    }
+
+    /// Numbers, bools and enums: what may be packed.
+    pub(crate) fn packable(self) -> bool {
+        self.wire_type() != wire::LEN
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    Scalar(Scalar),
+    /// Index into [`Tables::messages`].
+    Message(usize),
+    /// As `Message`, delimited by group tags.
+    Group(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// Absent and default are the same.
+    Implicit,
+    /// Absent and default differ: `optional`, `oneof`, messages, proto2.
+    Explicit,
+    Repeated,
+    Packed,
+    /// The type is the synthetic entry message: key is its field 0, value its field 1.
+    Map,
+}
+
+impl Label {
+    pub(crate) fn singular(self) -> bool {
+        matches!(self, Self::Implicit | Self::Explicit)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) number: u32,
+    pub(crate) label: Label,
+    pub(crate) ty: Type,
+    /// Index among the real oneofs of the message.
+    pub(crate) oneof: Option<usize>,
+    /// `google.protobuf.Value` or `google.protobuf.NullValue`, for which JSON null is a value.
+    pub(crate) nullable: bool,
+    pub(crate) name: Box<str>,
+    pub(crate) json_name: Box<str>,
+    /// `"jsonName":`, ready to be copied.
+    pub(crate) json_key: Box<[u8]>,
+}
+
+/// Messages that ProtoJSON gives a form of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Plain,
+    Any,
+    Timestamp,
+    Duration,
+    FieldMask,
+    Struct,
+    Value,
+    ListValue,
+    /// The value is field 0.
+    Wrapper,
+}
+
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) name: Box<str>,
+    pub(crate) form: Form,
+    /// Ordered by field number.
+    pub(crate) fields: Box<[Field]>,
+    pub(crate) oneofs: Box<[Box<str>]>,
+    /// `dense[number]` is the field's index + 1, 0 for none, for small numbers.
+    dense: Box<[u16]>,
+    keys: KeyIndex,
+    /// For what is rare: merging repeated occurrences of one field.
+    pub(crate) descriptor: MessageDescriptor,
+}
+
+impl Message {
+    pub(crate) fn by_number(&self, number: u32) -> Option<usize> {
+        let wanted = usize::try_from(number).ok()?;
+        if let Some(&entry) = self.dense.get(wanted) {
+            return usize::from(entry).checked_sub(1);
+        }
+        self.fields.binary_search_by_key(&number, |field| field.number).ok()
+    }
+
+    /// Finds a field by its JSON or proto name. `guess` is tried first: keys mostly come in order.
+    pub(crate) fn by_key(&self, key: &str, guess: usize) -> Option<usize> {
+        if let Some(field) = self.fields.get(guess)
+            && *field.json_name == *key
+        {
+            return Some(guess);
+        }
+        self.keys.find(key, &self.fields)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Enum {
+    /// `google.protobuf.NullValue` is null in JSON.
+    pub(crate) null: bool,
+    /// Ordered by number; the first declared name of each.
+    by_number: Box<[(i32, Box<str>)]>,
+    /// Ordered by name.
+    by_name: Box<[(Box<str>, i32)]>,
+}
+
+impl Enum {
+    pub(crate) fn name(&self, number: i32) -> Option<&str> {
+        let found = self.by_number.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some(&self.by_number[found].1)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<i32> {
+        let found = self.by_name.binary_search_by(|(candidate, _)| (**candidate).cmp(name)).ok()?;
+        Some(self.by_name[found].1)
+    }
+}
+
+/// Everything the codec knows of a descriptor set.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) enums: Vec<Enum>,
+    by_name: HashMap<Box<str>, usize>,
+}
+
+impl Tables {
+    /// Compiles every message of `pools`; of two messages of one name, the first wins.
+    pub(crate) fn compile(pools: &[&DescriptorPool], proto_names: bool) -> Self {
+        let mut descriptors: Vec<MessageDescriptor> = Vec::new();
+        let mut by_name = HashMap::new();
+        let mut enum_descriptors: Vec<EnumDescriptor> = Vec::new();
+        let mut enums_by_name: HashMap<String, usize> = HashMap::new();
+        for pool in pools {
+            for message in pool.all_messages() {
+                by_name.entry(message.full_name().into()).or_insert_with(|| {
+                    descriptors.push(message);
+                    descriptors.len() - 1
+                });
+            }
+            for descriptor in pool.all_enums() {
+                enums_by_name.entry(descriptor.full_name().to_owned()).or_insert_with(|| {
+                    enum_descriptors.push(descriptor);
+                    enum_descriptors.len() - 1
+                });
+            }
+        }
+        let names = Names { messages: &by_name, enums: &enums_by_name, proto_names };
+        let messages = descriptors.iter().map(|message| names.message(message)).collect();
+        let enums = enum_descriptors.iter().map(compile_enum).collect();
+        Self { messages, enums, by_name }
+    }
+
+    pub(crate) fn find(&self, full_name: &str) -> Option<usize> {
+        self.by_name.get(full_name).copied()
+    }
+
+    pub(crate) fn form(&self, field: &Field) -> Option<Form> {
+        match field.ty {
+            Type::Message(index) | Type::Group(index) => Some(self.messages[index].form),
+            Type::Scalar(_) => None,
+        }
+    }
+}
+
+struct Names<'a> {
+    messages: &'a HashMap<Box<str>, usize>,
+    enums: &'a HashMap<String, usize>,
+    proto_names: bool,
+}
+
+impl Names<'_> {
+    fn message(&self, descriptor: &MessageDescriptor) -> Message {
+        let oneofs: Vec<_> = descriptor.oneofs().filter(|oneof| !oneof.is_synthetic()).collect();
+        let mut fields: Vec<Field> = descriptor
+            .fields()
+            .map(|field| {
+                let oneof = field
+                    .containing_oneof()
+                    .and_then(|containing| oneofs.iter().position(|oneof| *oneof == containing));
+                self.field(&field, oneof)
+            })
+            .collect();
+        fields.sort_by_key(|field| field.number);
+        let highest_dense = fields
+            .iter()
+            .map(|field| usize::try_from(field.number).unwrap_or(usize::MAX))
+            .filter(|&number| number < DENSE_MAX)
+            .max();
+        let mut dense = vec![0_u16; highest_dense.map_or(0, |highest| highest + 1)];
+        for (index, field) in fields.iter().enumerate() {
+            let slot = usize::try_from(field.number).ok().and_then(|number| dense.get_mut(number));
+            if let (Some(slot), Ok(entry)) = (slot, u16::try_from(index + 1)) {
+                *slot = entry;
+            }
+        }
+        Message {
+            name: descriptor.full_name().into(),
+            form: form(descriptor.full_name()),
+            keys: KeyIndex::build(&fields),
+            fields: fields.into(),
+            oneofs: oneofs.iter().map(|oneof| oneof.name().into()).collect(),
+            dense: dense.into(),
+            descriptor: descriptor.clone(),
+        }
+    }
+
+    fn field(&self, field: &FieldDescriptor, oneof: Option<usize>) -> Field {
+        let kind = field.kind();
+        let ty = self.ty(&kind, field.is_group());
+        let label = if field.is_map() {
+            Label::Map
+        } else if field.cardinality() == Cardinality::Repeated {
+            if field.is_packed() { Label::Packed } else { Label::Repeated }
+        } else if field.supports_presence() {
+            Label::Explicit
+        } else {
+            Label::Implicit
+        };
+        let nullable = match &kind {
+            Kind::Message(message) => message.full_name() == "google.protobuf.Value",
+            Kind::Enum(descriptor) => descriptor.full_name() == "google.protobuf.NullValue",
+            _ => false,
+        };
+        let printed = if self.proto_names { field.name() } else { field.json_name() };
+        let mut json_key = Vec::with_capacity(printed.len() + 3);
+        crate::json::escape::put_string(&mut json_key, printed);
+        json_key.push(b':');
+        Field {
+            number: field.number(),
+            label,
+            ty,
+            oneof,
+            nullable,
+            name: field.name().into(),
+            json_name: field.json_name().into(),
+            json_key: json_key.into(),
+        }
+    }
+
+    fn ty(&self, kind: &Kind, group: bool) -> Type {
+        let scalar = match kind {
+            Kind::Double => Scalar::Double,
+            Kind::Float => Scalar::Float,
+            Kind::Int32 => Scalar::Int32,
+            Kind::Int64 => Scalar::Int64,
+            Kind::Uint32 => Scalar::Uint32,
+            Kind::Uint64 => Scalar::Uint64,
+            Kind::Sint32 => Scalar::Sint32,
+            Kind::Sint64 => Scalar::Sint64,
+            Kind::Fixed32 => Scalar::Fixed32,
+            Kind::Fixed64 => Scalar::Fixed64,
+            Kind::Sfixed32 => Scalar::Sfixed32,
+            Kind::Sfixed64 => Scalar::Sfixed64,
+            Kind::Bool => Scalar::Bool,
+            Kind::String => Scalar::String,
+            Kind::Bytes => Scalar::Bytes,
+            Kind::Enum(descriptor) => Scalar::Enum(self.enums[descriptor.full_name()]),
+            Kind::Message(message) => {
+                let index = self.messages[message.full_name()];
+                return if group { Type::Group(index) } else { Type::Message(index) };
+            }
+        };
+        Type::Scalar(scalar)
+    }
+}
+
+/// Field numbers below this are looked up by index.
+const DENSE_MAX: usize = 1024;
+
+fn form(full_name: &str) -> Form {
+    match full_name.strip_prefix("google.protobuf.") {
+        Some("Any") => Form::Any,
+        Some("Timestamp") => Form::Timestamp,
+        Some("Duration") => Form::Duration,
+        Some("FieldMask") => Form::FieldMask,
+        Some("Struct") => Form::Struct,
+        Some("Value") => Form::Value,
+        Some("ListValue") => Form::ListValue,
+        Some(
+            "DoubleValue" | "FloatValue" | "Int64Value" | "UInt64Value" | "Int32Value" | "UInt32Value"
+            | "BoolValue" | "StringValue" | "BytesValue",
+        ) => Form::Wrapper,
+        _ => Form::Plain,
+    }
+}
+
+fn compile_enum(descriptor: &EnumDescriptor) -> Enum {
+    let mut by_number: Vec<(i32, Box<str>)> =
+        descriptor.values().map(|value| (value.number(), value.name().into())).collect();
+    // A stable sort keeps the first declared of several aliases in front.
+    by_number.sort_by_key(|(number, _)| *number);
+    by_number.dedup_by_key(|(number, _)| *number);
+    let mut by_name: Vec<(Box<str>, i32)> =
+        descriptor.values().map(|value| (value.name().into(), value.number())).collect();
+    by_name.sort();
+    Enum {
+        null: descriptor.full_name() == "google.protobuf.NullValue",
+        by_number: by_number.into(),
+        by_name: by_name.into(),
+    }
+}
+
+/// Open-addressed hash of the JSON and proto names of one message, at most half full.
+#[derive(Debug)]
+struct KeyIndex {
+    /// Field index + 1; 0 is free.
+    slots: Box<[u16]>,
+}
+
+impl KeyIndex {
+    fn build(fields: &[Field]) -> Self {
+        let size = (fields.len() * 4).next_power_of_two().max(4);
+        let mut index = Self { slots: vec![0; size].into() };
+        for (at, field) in fields.iter().enumerate() {
+            index.insert(at, &field.json_name, fields);
+        }
+        for (at, field) in fields.iter().enumerate() {
+            index.insert(at, &field.name, fields);
+        }
+        index
+    }
+
+    fn insert(&mut self, at: usize, key: &str, fields: &[Field]) {
+        // The JSON name of one field may be the proto name of another: the JSON name, inserted first, wins.
+        if self.find(key, fields).is_some() {
+            return;
+        }
+        let mask = self.slots.len() - 1;
+        let mut slot = hash(key) & mask;
+        while self.slots[slot] != 0 {
+            slot = (slot + 1) & mask;
+        }
+        self.slots[slot] = u16::try_from(at + 1).expect("a message has fewer than 65535 fields");
+    }
+
+    fn find(&self, key: &str, fields: &[Field]) -> Option<usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash(key) & mask;
+        loop {
+            let at = usize::from(self.slots[slot]).checked_sub(1)?;
+            let field = &fields[at];
+            if *field.json_name == *key || *field.name == *key {
+                return Some(at);
+            }
+            slot = (slot + 1) & mask;
+        }
+    }
+}
+
+/// FNV-1a over at most the first 32 bytes, with the length mixed in. The keys are the descriptor's, so a client cannot grow a chain.
+fn hash(key: &str) -> usize {
+    let mut state = 0xcbf2_9ce4_u32 ^ u32::try_from(key.len()).unwrap_or(u32::MAX);
+    for &byte in key.as_bytes().iter().take(32) {
+        state = (state ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    }
+    usize::try_from(state ^ (state >> 15)).unwrap_or(0)
+}
+
+/// Which fields and oneofs of a message have been seen; on the stack for all but huge messages.
+pub(crate) enum Seen {
+    Small(u128),
+    Large(Vec<u64>),
+}
+
+impl Seen {
+    pub(crate) fn new(message: &Message) -> Self {
+        let bits = message.fields.len() + message.oneofs.len();
+        if bits <= 128 { Self::Small(0) } else { Self::Large(vec![0; bits.div_ceil(64)]) }
+    }
+
+    /// Marks `bit`; false when it was marked before.
+    pub(crate) fn mark(&mut self, bit: usize) -> bool {
+        match self {
+            Self::Small(bits) => {
+                let mask = 1_u128 << bit;
+                let fresh = *bits & mask == 0;
+                *bits |= mask;
+                fresh
+            }
+            Self::Large(words) => {
+                let mask = 1_u64 << (bit % 64);
+                let fresh = words[bit / 64] & mask == 0;
+                words[bit / 64] |= mask;
+                fresh
+            }
+        }
+    }
+
+    pub(crate) fn has(&self, bit: usize) -> bool {
+        match self {
+            Self::Small(bits) => bits & (1_u128 << bit) != 0,
+            Self::Large(words) => words[bit / 64] & (1_u64 << (bit % 64)) != 0,
+        }
+    }
+}
