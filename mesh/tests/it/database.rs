@@ -3,8 +3,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use diesel::QueryableByName;
+use diesel::sql_types::BigInt;
 use diesel_async::{
-    AsyncConnection as _, AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _,
+    AsyncConnection as _, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _,
+    SimpleAsyncConnection as _,
 };
 use diesel_migrations::MigrationHarness as _;
 use mesh::postgres::Cluster;
@@ -35,10 +38,42 @@ impl Database {
         database
     }
 
+    /// Returns when a statement of a test waits for another transaction.
+    pub(crate) async fn await_waiter(&self) {
+        let mut conn = self.connect().await;
+        let waiters = "SELECT count(*) AS count FROM pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        loop {
+            let waiting: Waiters = diesel::sql_query(waiters).get_result(&mut conn).await.expect("counted");
+            if waiting.count > 0 {
+                return;
+            }
+        }
+    }
+
     /// A new connection.
     pub(crate) async fn connect(&self) -> AsyncPgConnection {
         connect(&self.url).await
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_migration_can_be_undone_and_done_again() {
+    let conn = Database::new().await.connect().await;
+    tokio::task::spawn_blocking(|| {
+        let mut harness = AsyncMigrationHarness::new(conn);
+        let undone = harness.revert_all_migrations(mesh::migrations::MIGRATIONS).expect("undone").len();
+        let done = harness.run_pending_migrations(mesh::migrations::MIGRATIONS).expect("done").len();
+        assert_eq!((undone, done), (2, 2));
+    })
+    .await
+    .expect("no panic");
+}
+
+#[derive(QueryableByName)]
+struct Waiters {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
 }
 
 async fn connect(url: &SecretString) -> AsyncPgConnection {

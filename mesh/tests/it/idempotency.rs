@@ -1,6 +1,9 @@
 //! Calls that happen once.
 
+use std::sync::Arc;
+
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use mesh::idempotency::{
     CREATED, Claim, Error, Fingerprint, LEASE, RETENTION, Request, Stored, advance, claim, complete, refuse,
@@ -8,6 +11,7 @@ use mesh::idempotency::{
 };
 use prost::Message as _;
 use proto::bookings::v1::{CreateHoldRequest, GetHoldRequest};
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -52,10 +56,13 @@ async fn claimed(conn: &mut AsyncPgConnection, request: &Request, now: Timestamp
 
 /// The outcomes of 50 claims of one key at once, each in a transaction of its own, in which it is also answered if `answer`.
 async fn race(database: &Database, now: Timestamp, answer: bool) -> Vec<&'static str> {
+    let connections = join_all((0..50).map(|_| database.connect())).await;
+    let start = Arc::new(Barrier::new(connections.len()));
     let mut calls = JoinSet::new();
-    for _ in 0..50 {
-        let mut conn = database.connect().await;
+    for mut conn in connections {
+        let start = Arc::clone(&start);
         calls.spawn(async move {
+            start.wait().await;
             let request = request("one");
             conn.batch_execute("BEGIN").await.expect("begun");
             let outcome = claim(&mut conn, &request, now).await;
@@ -106,8 +113,8 @@ async fn a_claim_that_was_rolled_back_was_never_made() {
     let request = request("one");
     first.batch_execute("BEGIN").await.expect("begun");
     assert_eq!(claimed(first, &request, now()).await, "new");
-    // The second waits for the end of the first, if it comes before it.
     let (outcome, ()) = tokio::join!(claim(second, &request, now()), async {
+        database.await_waiter().await;
         first.batch_execute("ROLLBACK").await.expect("rolled back");
     });
     assert_eq!(name(&outcome), "new");
