@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io::Read as _;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -16,7 +16,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor};
 use proto::policy::{Method, RequestId};
 use tonic::Status;
 
-use super::{Rules, Violation, malformed};
+use super::{Rules, Violation};
 use crate::status::{Refusal, invalid_fields};
 
 /// The largest request that is read, in bytes, compressed or not.
@@ -27,6 +27,8 @@ const FRAME_HEADER_BYTES: usize = 5;
 
 /// Value of `ErrorInfo.domain`.
 const DOMAIN: &str = "jetway";
+/// The rule that a method's policy adds to those of its request, and `ErrorInfo.reason` when it is broken.
+const REQUEST_ID_REQUIRED: &str = "REQUEST_ID_REQUIRED";
 
 /// Checks the request of every method that takes exactly one, by the rules of the contract; refuses it with `INVALID_ARGUMENT` and all
 /// violations as `google.rpc.BadRequest`. Calls of unknown methods and streams from the client pass untouched.
@@ -109,7 +111,7 @@ where
 /// What is compiled once for all servers of the process.
 #[derive(Debug)]
 struct Contract {
-    rules: Arc<Rules>,
+    rules: Rules,
     /// By path.
     methods: HashMap<&'static str, Unary>,
 }
@@ -131,15 +133,15 @@ impl Contract {
                 methods.insert(policy.path, Unary { method: policy, input: method.input() });
             }
         }
-        Self { rules: Arc::new(Rules::compile(pool)), methods }
+        Self { rules: Rules::compile(pool), methods }
     }
 }
 
 impl Unary {
     fn check(&self, rules: &Rules, headers: &HeaderMap, frame: &[u8]) -> Result<(), Status> {
-        let wire = message(headers, frame)?.ok_or_else(|| refuse(&[malformed(&self.input)]))?;
+        let wire = message(headers, frame)?.ok_or_else(|| not_one_message(&self.input))?;
         let Ok(decoded) = DynamicMessage::decode(self.input.clone(), wire) else {
-            return Err(refuse(&[malformed(&self.input)]));
+            return Err(not_one_message(&self.input));
         };
         let mut violations = rules.check_message(&decoded, &self.input);
         if self.method.request_id == RequestId::Required
@@ -152,21 +154,22 @@ impl Unary {
     }
 }
 
-const REQUEST_ID_REQUIRED: &str = "REQUEST_ID_REQUIRED";
-
 /// The status of a request that breaks rules.
 fn refuse(violations: &[Violation]) -> Status {
-    let has = |reason| violations.iter().any(|violation| violation.reason == reason);
-    let reason = if has("MALFORMED") {
-        "REQUEST_MALFORMED"
-    } else if has(REQUEST_ID_REQUIRED) {
-        REQUEST_ID_REQUIRED
-    } else {
-        "FIELD_INVALID"
-    };
+    let no_id = violations.iter().any(|violation| violation.reason == REQUEST_ID_REQUIRED);
+    let reason = if no_id { REQUEST_ID_REQUIRED } else { "FIELD_INVALID" };
     let fields: Vec<_> =
         violations.iter().map(|violation| (violation.field.clone(), violation.description.clone())).collect();
     invalid_fields(DOMAIN, reason, &fields)
+}
+
+/// The status of a body that does not hold one message of the method's type.
+fn not_one_message(input: &MessageDescriptor) -> Status {
+    Refusal::InvalidArgument { field: String::new() }.status(
+        DOMAIN,
+        "REQUEST_MALFORMED",
+        format!("the request is not one encoded {}", input.full_name()),
+    )
 }
 
 /// Reads the whole body.
