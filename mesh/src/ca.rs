@@ -1,5 +1,8 @@
 //! A private certificate authority in a directory: what a machine without cert-manager issues its services' certificates with.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use bytes::Bytes;
 use http::{HeaderMap, Response};
+use http_body_util::Full;
 use mesh::accept::{Limits, Listener};
 use mesh::call::Call;
 use secrecy::SecretString;
@@ -15,7 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::peers::{Authority, Server, answer, call, channel, code, header, idempotent, not_idempotent};
+use crate::peers::{
+    Authority, Server, answer, call, call_with, channel, code, header, idempotent, not_idempotent,
+};
 
 const UNAVAILABLE: u8 = 14;
 const DEADLINE_EXCEEDED: i32 = 4;
@@ -155,6 +159,63 @@ async fn a_call_that_may_not_be_repeated_is_tried_once() {
 
     assert_eq!((code(&response), calls.load(Ordering::SeqCst)), (i32::from(UNAVAILABLE), 1));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_the_same_and_a_large_one_is_not_repeated() {
+    let authority = Authority::new();
+    for (size, attempts, expected) in [(64 * 1024, 2, 0), (64 * 1024 + 1, 1, i32::from(UNAVAILABLE))] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let router = Router::new().fallback({
+            let calls = Arc::clone(&calls);
+            move |body: Bytes| {
+                let first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+                let mut response = answer(if first { UNAVAILABLE } else { 0 });
+                response.headers_mut().insert("got-bytes", body.len().into());
+                std::future::ready(response)
+            }
+        });
+        let server = Server::start(authority.identity("bookings"), router);
+        let channel = channel("bookings", &[server.address], &authority.identity("edge"));
+
+        let body = tonic::body::Body::new(Full::new(Bytes::from(vec![7; size])));
+        let response = call_with(&channel, idempotent(), body).await;
+
+        assert_eq!((code(&response), calls.load(Ordering::SeqCst)), (expected, attempts));
+        assert_eq!(header(response.headers(), "got-bytes"), size.to_string());
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_lost_during_a_call_is_made_again_only_for_what_may_be_repeated() {
+    let authority = Authority::new();
+    for (method, expected) in [(idempotent(), 0), (not_idempotent(), i32::from(UNAVAILABLE))] {
+        let entered = Arc::new(Notify::new());
+        let stuck = service(&Arc::default(), {
+            let entered = Arc::clone(&entered);
+            move |_, _| {
+                entered.notify_one();
+                std::future::pending()
+            }
+        });
+        let limits = Limits { drain: Duration::from_millis(10), ..Limits::default() };
+        let at = (Ipv4Addr::LOCALHOST, 0).into();
+        let server = Server::start_at(at, Some(authority.identity("bookings")), stuck, limits.clone());
+        let address = server.address;
+        let channel = channel("bookings", &[address], &authority.identity("edge"));
+        let calls = Arc::default();
+
+        let (response, server) = tokio::join!(call(&channel, method), async {
+            entered.notified().await;
+            server.stop().await;
+            Server::start_at(address, Some(authority.identity("bookings")), echo(&calls), limits)
+        });
+
+        assert_eq!(code(&response), expected, "{}", method.path);
+        assert_eq!(calls.load(Ordering::SeqCst), usize::from(expected == 0), "{}", method.path);
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -105,10 +105,18 @@ pub(crate) fn call(
     channel: &Channel,
     method: &Method,
 ) -> impl Future<Output = Response<Body>> + Send + use<> {
+    call_with(channel, method, Body::empty())
+}
+
+pub(crate) fn call_with(
+    channel: &Channel,
+    method: &Method,
+    body: Body,
+) -> impl Future<Output = Response<Body>> + Send + use<> {
     let request = Request::post(method.path)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(Body::empty())
+        .body(body)
         .expect("a request");
     let channel = channel.clone();
     async move {
