@@ -68,7 +68,7 @@ pub enum TlsError {
 }
 
 /// Where the own certificate, its key and the trust roots are: three PEM files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
     /// The own certificate, then its intermediates.
@@ -83,6 +83,15 @@ impl TlsFiles {
     /// The three files of one directory, under the names that Kubernetes gives them: `tls.crt`, `tls.key` and `ca.crt`.
     pub fn in_dir(dir: &Path) -> Self {
         Self { certificate: dir.join("tls.crt"), key: dir.join("tls.key"), roots: dir.join("ca.crt") }
+    }
+
+    /// Which of the three settings are missing, one sentence each, for [`crate::config::Configuration::check`].
+    pub fn check(&self) -> Vec<String> {
+        [("certificate", &self.certificate), ("key", &self.key), ("roots", &self.roots)]
+            .into_iter()
+            .filter(|(_, path)| path.as_os_str().is_empty())
+            .map(|(name, _)| format!("`tls.{name}` is missing"))
+            .collect()
     }
 }
 
