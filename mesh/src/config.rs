@@ -44,7 +44,7 @@ pub struct Parts<'a> {
     pub tls: &'a TlsFiles,
     /// The service's own database, when it has one.
     pub database: Option<&'a DatabaseConfig>,
-    /// Where token keys come from; `None` for the service that makes them.
+    /// Where token keys come from; `None` for the service that makes them, and for one that no user may call.
     pub identity: Option<&'a TargetConfig>,
     /// The file with the clock's offset, for the simulator.
     pub clock_file: Option<&'a PathBuf>,
@@ -86,6 +86,14 @@ impl ServerConfig {
 pub struct TelemetryConfig {
     /// Filter directives, for example `info,bookings=debug`.
     pub log: String,
+}
+
+impl TelemetryConfig {
+    /// The filter in the environment variable `JETWAY_LOG`, for processes that have no configuration of their own.
+    #[expect(clippy::disallowed_methods, reason = "the one module that reads the environment")]
+    pub fn of_process() -> Self {
+        std::env::var("JETWAY_LOG").map_or_else(|_| Self::default(), |log| Self { log })
+    }
 }
 
 impl Default for TelemetryConfig {

@@ -26,12 +26,14 @@ const SUCCESSES_MIN: u32 = 2;
 pub(crate) struct Conditions {
     pub(crate) db: Option<Db>,
     pub(crate) verifier: Verifier,
+    /// False for a service that no user may call.
+    pub(crate) keys_needed: bool,
 }
 
 impl Conditions {
     /// Why the process is not ready; `None` when it is.
     async fn unmet(&self) -> Option<&'static str> {
-        if !self.verifier.has_keys() {
+        if self.keys_needed && !self.verifier.has_keys() {
             return Some("no token keys");
         }
         match &self.db {

@@ -2,7 +2,7 @@
 //!
 //! A service's `main` is one call of [`run`]; `jetway up` and the tests call [`start`] for several services in one process.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{ffi::OsString, future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
@@ -149,7 +149,12 @@ struct Arguments {
 
 /// Runs one service as a process of its own, until SIGTERM or SIGINT.
 pub fn run<S: Service>() -> ExitCode {
-    let arguments = Arguments::parse();
+    run_with::<S>(std::env::args_os())
+}
+
+/// As [`run`], with a command line of the caller's: the program's name first.
+pub fn run_with<S: Service>(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = Arguments::parse_from(command_line);
     let sources = Sources::of_process(arguments.config, arguments.set);
     let config = match config::load::<S::Config>(S::NAME, &sources) {
         Ok(config) => config,
@@ -164,7 +169,7 @@ pub fn run<S: Service>() -> ExitCode {
     if arguments.print_config || arguments.check_config {
         return ExitCode::SUCCESS;
     }
-    telemetry::init(config.parts().telemetry);
+    telemetry::init(config.parts().telemetry, telemetry::Output::StandardError);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a tokio runtime");
     match runtime.block_on(until_stopped::<S>(config)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -226,6 +231,7 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
     tasks.spawn(until(tasks.stop_token(), identity.clone().watch()));
     let server = parts.server.clone();
     let keys = parts.identity.cloned();
+    let keys_needed = keys.is_some();
     let context = Context {
         config,
         db: db.clone(),
@@ -239,7 +245,7 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
         tasks.spawn(until(tasks.stop_token(), fetch_keys(verifier.clone(), channel)));
     }
     let app = S::start(context).await?;
-    serve::<S>(server, identity, app, Conditions { db, verifier }, tasks).await
+    serve::<S>(server, identity, app, Conditions { db, verifier, keys_needed }, tasks).await
 }
 
 async fn prepare(database: &DatabaseConfig, migrations: EmbeddedMigrations) -> anyhow::Result<Db> {

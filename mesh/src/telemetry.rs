@@ -1,9 +1,12 @@
 //! Logs and metrics: one JSON line for each event, one registry for the process.
 
-use std::sync::OnceLock;
+use std::{
+    fs::File,
+    sync::{Mutex, OnceLock},
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::config::TelemetryConfig;
 
@@ -13,10 +16,19 @@ const BUCKETS: [f64; 16] =
 
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
-/// Starts logging to standard error, as JSON, and collecting metrics. The first call in a process counts, later ones do nothing.
+/// Where logs go.
+#[derive(Debug)]
+pub enum Output {
+    /// Standard error, which a container's log is made of.
+    StandardError,
+    /// A file, which is written to at its end.
+    File(File),
+}
+
+/// Starts logging, as JSON, and collecting metrics. The first call in a process counts, later ones do nothing.
 ///
 /// Password, token and card fields never get this far: the types that hold them print `[redacted]`.
-pub fn init(config: &TelemetryConfig) {
+pub fn init(config: &TelemetryConfig, output: Output) {
     let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()
         .json()
@@ -24,7 +36,10 @@ pub fn init(config: &TelemetryConfig) {
         .with_current_span(false)
         .with_span_list(false)
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(match output {
+            Output::StandardError => BoxMakeWriter::new(std::io::stderr),
+            Output::File(file) => BoxMakeWriter::new(Mutex::new(file)),
+        })
         .try_init();
     METRICS.get_or_init(|| {
         let recorder = PrometheusBuilder::new()
