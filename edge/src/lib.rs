@@ -1,1 +1,94 @@
-//! The `edge` crate.
+//! The gateway: REST/JSON for app clients on one address, gRPC to the services behind it.
+//!
+//! One request passes [`answer`] (request id, client address, security headers, access log), then the transcoder, which finds the method by its
+//! `google.api.http` rule and asks the [`gate`] about it: rate limit, access token, policy table, limits of size and time. Then the call goes to
+//! its service over mTLS. Every route comes from the descriptors; there is no list of them here.
+
+pub mod answer;
+pub mod client_address;
+pub mod config;
+pub mod gate;
+pub mod limiter;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::{Router, http::StatusCode, middleware, routing::get};
+use diesel_migrations::EmbeddedMigrations;
+use mesh::{
+    client::Channel,
+    run::{App, Context, Service},
+    token::Verifier,
+};
+use transcoder::Transcoder;
+
+use crate::{config::Config, gate::PolicyGate, limiter::Limiter};
+
+/// How often the limiter forgets clients that have been quiet.
+const LIMITER_SWEEP: Duration = Duration::from_mins(1);
+
+/// The gateway.
+pub struct Edge;
+
+impl Service for Edge {
+    const NAME: &'static str = "edge";
+    type Config = Config;
+
+    fn migrations() -> Option<EmbeddedMigrations> {
+        None
+    }
+
+    async fn start(context: Context<Config>) -> anyhow::Result<App> {
+        let limiter = Arc::new(Limiter::new(&context.config.limits));
+        let swept = limiter.clone();
+        context.tasks.every(LIMITER_SWEEP, move || {
+            swept.forget_quiet_clients();
+            std::future::ready(())
+        });
+        let gate = PolicyGate::new(context.verifier.clone(), limiter);
+        Ok(App::Public(router(&context, gate)?))
+    }
+}
+
+/// Every service of the contract that the world may reach, with the name of the workload that serves it.
+fn routed_services() -> impl Iterator<Item = (String, &'static str)> {
+    const PACKAGES: [(&str, &str); 3] = [
+        ("jetway.identity.v1", "identity"),
+        ("jetway.bookings.v1", "bookings"),
+        ("jetway.payments.v1", "payments"),
+    ];
+    proto::descriptor_pool().services().filter_map(|service| {
+        let (_, workload) = PACKAGES.iter().find(|(package, _)| *package == service.package_name())?;
+        Some((service.full_name().to_owned(), *workload))
+    })
+}
+
+fn router(context: &Context<Config>, gate: PolicyGate) -> anyhow::Result<Router> {
+    let config = &context.config;
+    let upstreams: [(&str, Channel); 3] = [
+        ("identity", context.channel("identity", &config.identity)?),
+        ("bookings", context.channel("bookings", &config.bookings)?),
+        ("payments", context.channel("payments", &config.payments)?),
+    ];
+    let mut builder = Transcoder::builder(proto::DESCRIPTOR_SET).gate(gate);
+    for (service, workload) in routed_services() {
+        let (_, channel) =
+            upstreams.iter().find(|(name, _)| *name == workload).context("every workload has an upstream")?;
+        builder = builder.upstream(service, channel.clone());
+    }
+    let transcoder = builder.build().context("compile the routes")?;
+    let verifier = context.verifier.clone();
+    Ok(Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(async move || ready(&verifier)))
+        .fallback_service(transcoder)
+        .layer(middleware::from_fn_with_state(answer::Settings::of(config), answer::layer)))
+}
+
+fn ready(verifier: &Verifier) -> (StatusCode, &'static str) {
+    if verifier.has_keys() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: no token keys yet\n")
+    }
+}

@@ -3,9 +3,10 @@
 //! A nested field is added as one more occurrence of the messages around it: by the wire format, occurrences of a message
 //! merge.
 
-use crate::json::parse::{ParseOptions, put_text, put_text_message, second_of_oneof};
+use crate::json::parse::{ParseOptions, second_of_oneof};
+use crate::json::text::{put_text, put_text_message};
 use crate::table::{Field, Label, Message, Tables, Type};
-use crate::violation::{Fault, Violation};
+use crate::violation::Violation;
 use crate::wire::{self, Reader, close_len, open_len, put_tag};
 
 /// The field at a path of indices.
@@ -54,7 +55,7 @@ impl<'t, 'o> Binder<'t, 'o> {
 
     /// Sets the field at `path`, called `name` in errors, to what `text` stands for; adds an element when it is repeated.
     /// The same value may be there already, another may not.
-    pub(crate) fn set(&mut self, path: &[usize], name: &str, text: &str) -> Result<(), Fault> {
+    pub(crate) fn set(&mut self, path: &[usize], name: &str, text: &str) -> Result<(), Violation> {
         let Some(field) = field_at(self.tables, self.message, path) else {
             return Err(Violation::at(name, "is not a field of the request"));
         };
@@ -67,7 +68,7 @@ impl<'t, 'o> Binder<'t, 'o> {
     }
 
     /// As [`Self::set`], with the bytes that follow the tag.
-    pub(crate) fn set_raw(&mut self, path: &[usize], name: &str, value: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn set_raw(&mut self, path: &[usize], name: &str, value: &[u8]) -> Result<(), Violation> {
         let singular = field_at(self.tables, self.message, path).is_some_and(|field| field.label.singular());
         match probe(self.tables, self.message, &self.out[self.start..], path, value) {
             Probe::Same if singular => return Ok(()),
@@ -86,18 +87,18 @@ impl<'t, 'o> Binder<'t, 'o> {
         Ok(())
     }
 
-    fn other_member(&self, path: &[usize], name: &str) -> Fault {
+    fn other_member(&self, path: &[usize], name: &str) -> Violation {
         let parent = parent_of(self.tables, self.message, path);
         match field_at(self.tables, self.message, path).and_then(|field| Some((field, field.oneof?))) {
-            Some((field, oneof)) => Violation::at(name, second_of_oneof(parent, field, oneof).rule),
+            Some((field, oneof)) => Violation::at(name, second_of_oneof(parent, field, oneof).rule()),
             None => Violation::at(name, "is a second member of a oneof"),
         }
     }
 
-    fn put_value(&self, field: &Field, text: &str, value: &mut Vec<u8>) -> Result<(), Fault> {
+    fn put_value(&self, field: &Field, text: &str, value: &mut Vec<u8>) -> Result<(), Violation> {
         match field.ty {
             Type::Scalar(scalar) => {
-                put_text(self.tables, value, scalar, text).map(drop).map_err(|rule| Violation::new(rule))
+                put_text(self.tables, value, scalar, text).map(drop).map_err(Violation::new)
             }
             Type::Message(index) => {
                 let open = open_len(value);
@@ -116,7 +117,7 @@ impl<'t, 'o> Binder<'t, 'o> {
         name: &str,
         key: &str,
         text: &str,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Violation> {
         let map = field_at(self.tables, self.message, path).filter(|field| field.label == Label::Map);
         let Some(Type::Message(entry)) = map.map(|field| field.ty) else {
             return Err(Violation::at(name, "is not a map"));

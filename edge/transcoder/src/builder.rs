@@ -71,7 +71,10 @@ pub(crate) struct Settings {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let services: Vec<&str> = self.upstreams.iter().map(|(service, _)| service.as_str()).collect();
-        f.debug_struct("Builder").field("services", &services).field("settings", &self.settings).finish()
+        f.debug_struct("Builder")
+            .field("services", &services)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 

@@ -10,6 +10,7 @@ use tonic::Code;
 use tonic_types::pb::{self, bad_request::FieldViolation};
 
 use crate::body::Body;
+use crate::gate::RequestId;
 use crate::json::encode::{self, EncodeOptions};
 use crate::json::escape::{put_base64, put_string};
 use crate::table::Tables;
@@ -55,12 +56,15 @@ impl Problem {
     /// 400 that names the field and the rule.
     pub(crate) fn violation(violation: &Violation) -> Box<Self> {
         let field = violation.field();
-        let message =
-            if field.is_empty() { violation.rule.clone() } else { format!("`{field}` {}", violation.rule) };
+        let message = if field.is_empty() {
+            violation.rule().to_owned()
+        } else {
+            format!("`{field}` {}", violation.rule())
+        };
         let detail = pb::BadRequest {
             field_violations: vec![FieldViolation {
                 field,
-                description: violation.rule.clone(),
+                description: violation.rule().to_owned(),
                 ..FieldViolation::default()
             }],
         };
@@ -102,6 +106,11 @@ impl Problem {
     pub(crate) fn too_large(limit: usize) -> Box<Self> {
         Self::new(Code::InvalidArgument, format!("the request body is larger than {limit} bytes"))
             .with_http(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    pub(crate) fn uri_too_long(limit: usize) -> Box<Self> {
+        Self::new(Code::InvalidArgument, format!("path and query must have at most {limit} bytes"))
+            .with_http(StatusCode::URI_TOO_LONG)
     }
 
     pub(crate) fn deadline_exceeded() -> Box<Self> {
@@ -153,6 +162,17 @@ impl Problem {
             problem.details = decoded.details;
         }
         Ok(Some(problem))
+    }
+
+    /// Adds the `google.rpc.RequestInfo` by which the client can ask about the request.
+    pub(crate) fn name_request(&mut self, request_id: Option<&RequestId>) {
+        if let Some(RequestId(request_id)) = request_id {
+            let info = pb::RequestInfo { request_id: request_id.clone(), serving_data: String::new() };
+            self.details.push(Any {
+                type_url: format!("{TYPE_PREFIX}google.rpc.RequestInfo"),
+                value: info.encode_to_vec(),
+            });
+        }
     }
 
     pub(crate) fn http_status(&self) -> StatusCode {

@@ -60,6 +60,10 @@ impl Method {
     }
 }
 
+/// What the host calls a request. In a request's extensions, it is named in the body of every error as `google.rpc.RequestInfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
 /// On what terms a request is let through.
 #[derive(Clone, Debug)]
 pub struct Admission {

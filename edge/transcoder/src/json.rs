@@ -5,5 +5,6 @@ pub(crate) mod escape;
 pub(crate) mod lex;
 pub(crate) mod number;
 pub(crate) mod parse;
+pub(crate) mod text;
 mod wkt_in;
 mod wkt_out;

@@ -45,5 +45,5 @@ mod wkt;
 
 pub use body::{Body, BoxError};
 pub use builder::{BuildError, Builder};
-pub use gate::{Admission, BODY_BYTES_MAX_DEFAULT, Gate, Method, Open, Outcome};
+pub use gate::{Admission, BODY_BYTES_MAX_DEFAULT, Gate, Method, Open, Outcome, RequestId};
 pub use service::Transcoder;

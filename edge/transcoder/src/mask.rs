@@ -2,7 +2,7 @@
 
 use crate::json::lex::{Lexer, Token};
 use crate::table::{Form, Message, Tables, Type};
-use crate::violation::Fault;
+use crate::violation::Violation;
 use crate::wire::put_bytes;
 
 /// The content of a `google.protobuf.FieldMask` with the path of every member of the JSON object `text`, which has been read
@@ -12,7 +12,7 @@ pub(crate) fn of_body(
     index: usize,
     text: &str,
     skip: impl Fn(usize) -> bool,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Vec<u8>, Violation> {
     let mut walk = Walk { tables, lex: Lexer::new(text), scratch: String::new(), mask: Vec::new() };
     if walk.lex.peek() == Some(b'{') {
         walk.object(&tables.messages[index], "", &skip)?;
@@ -31,7 +31,12 @@ struct Walk<'t, 'a> {
 const SKIP_DEPTH: usize = 1000;
 
 impl Walk<'_, '_> {
-    fn object(&mut self, message: &Message, prefix: &str, skip: &dyn Fn(usize) -> bool) -> Result<(), Fault> {
+    fn object(
+        &mut self,
+        message: &Message,
+        prefix: &str,
+        skip: &dyn Fn(usize) -> bool,
+    ) -> Result<(), Violation> {
         self.lex.expect(b'{', "an object")?;
         if self.lex.eat(b'}') {
             if !prefix.is_empty() {

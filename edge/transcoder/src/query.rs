@@ -3,7 +3,7 @@
 use crate::bind::Binder;
 use crate::percent::{Keep, decode};
 use crate::table::{Form, Label, Tables, Type};
-use crate::violation::{Fault, Violation};
+use crate::violation::Violation;
 
 /// How deep a parameter's name may reach into the request.
 const PATH_DEPTH_MAX: usize = 32;
@@ -14,7 +14,7 @@ pub(crate) fn bind(
     query: &str,
     body: Option<usize>,
     ignore_unknown: bool,
-) -> Result<(), Fault> {
+) -> Result<(), Violation> {
     let mut singular: Vec<Vec<usize>> = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (raw_name, raw_value) = parameter.split_once('=').unwrap_or((parameter, ""));

@@ -12,7 +12,7 @@ use crate::query;
 use crate::route::rule::{BodyRule, resolve};
 use crate::service::{Place, Shared};
 use crate::table::{Message, Type};
-use crate::violation::{Fault, Violation};
+use crate::violation::Violation;
 use crate::wire::{LEN, close_len, open_len, put_tag};
 
 /// A whole gRPC frame with the request message.
@@ -57,7 +57,7 @@ fn fill(
     body: &[u8],
     presets: &[(String, String)],
     out: &mut Vec<u8>,
-) -> Result<(), Fault> {
+) -> Result<(), Violation> {
     let tables = &shared.tables;
     let input: &Message = &tables.messages[place.entry.input];
     let query_text = parts.uri.query().unwrap_or("");
@@ -146,7 +146,7 @@ fn add_mask(
     text: &str,
     mask_field: usize,
     out: &mut Vec<u8>,
-) -> Result<(), Fault> {
+) -> Result<(), Violation> {
     let tables = &shared.tables;
     let input = &tables.messages[place.entry.input];
     let number = input.fields[mask_field].number;

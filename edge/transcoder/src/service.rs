@@ -19,7 +19,7 @@ use crate::accept;
 use crate::body::{Body, BoxError};
 use crate::builder::{Builder, Settings, Upstream};
 use crate::error::Problem;
-use crate::gate::{Admission, Gate, Method, Outcome};
+use crate::gate::{Admission, Gate, Method, Outcome, RequestId};
 use crate::grpc::{self, Messages, Next};
 use crate::json::encode;
 use crate::read;
@@ -142,9 +142,11 @@ where
 {
     let (parts, body) = request.into_parts();
     let head = parts.method == http::Method::HEAD;
+    let request_id = parts.extensions.get::<RequestId>();
     let mut response = match route(&shared, &parts) {
         Err(Routed::Answer(response)) => response,
-        Err(Routed::Problem(problem)) => {
+        Err(Routed::Problem(mut problem)) => {
+            problem.name_request(request_id);
             shared.observe(None, problem.code, problem.http_status(), problem.cause.as_deref());
             problem.into_response(&shared.tables)
         }
@@ -156,6 +158,7 @@ where
             match call(&shared, &place, &parts, body, &mut answered).await {
                 Ok(response) => response,
                 Err(mut problem) => {
+                    problem.name_request(request_id);
                     for (name, value) in &answered {
                         problem.headers_mut().append(name, value.clone());
                     }
@@ -189,9 +192,15 @@ enum Routed {
     Problem(Box<Problem>),
 }
 
+/// The longest path and query that are looked at, in bytes.
+const URI_BYTES_MAX: usize = 8 * 1024;
+
 type Segments = Vec<(usize, usize)>;
 
 fn route(shared: &Shared, parts: &Parts) -> Result<(usize, Segments, bool), Routed> {
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > URI_BYTES_MAX) {
+        return Err(Routed::Problem(Problem::uri_too_long(URI_BYTES_MAX)));
+    }
     let path = parts.uri.path();
     if !path.starts_with('/') {
         return Err(Routed::Problem(Problem::not_found()));
@@ -270,7 +279,7 @@ where
     let body = within(deadline, read::body(parts, body, admission.max_body_bytes)).await??;
     check_media_type(shared, place, parts, &body)?;
     let message = request::build(shared, place, parts, &body, &admission.fields)?;
-    let upstream_request = upstream_request(entry, admission, deadline, message);
+    let upstream_request = upstream_request(entry, &admission, deadline, message);
 
     let upstream = entry.upstream.clone();
     let response = within(deadline, upstream.oneshot(upstream_request))
@@ -375,7 +384,7 @@ fn check_media_type(
 
 fn upstream_request(
     entry: &Entry,
-    admission: Admission,
+    admission: &Admission,
     deadline: Option<Instant>,
     message: Vec<u8>,
 ) -> Request<tonic::body::Body> {

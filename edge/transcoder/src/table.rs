@@ -146,6 +146,8 @@ impl Message {
 pub(crate) struct Enum {
     /// `google.protobuf.NullValue` is null in JSON.
     pub(crate) null: bool,
+    /// The value declared first, which an absent field has.
+    pub(crate) default: i32,
     /// Ordered by number; the first declared name of each.
     by_number: Box<[(i32, Box<str>)]>,
     /// Ordered by name.
@@ -193,7 +195,7 @@ impl Tables {
                 });
             }
         }
-        let names = Names { messages: &by_name, enums: &enums_by_name, proto_names };
+        let names = Names { messages: &by_name, enums: &enums_by_name, print_proto: proto_names };
         let messages = descriptors.iter().map(|message| names.message(message)).collect();
         let enums = enum_descriptors.iter().map(compile_enum).collect();
         Self { messages, enums, by_name }
@@ -214,7 +216,7 @@ impl Tables {
 struct Names<'a> {
     messages: &'a HashMap<Box<str>, usize>,
     enums: &'a HashMap<String, usize>,
-    proto_names: bool,
+    print_proto: bool,
 }
 
 impl Names<'_> {
@@ -268,9 +270,23 @@ impl Names<'_> {
         let nullable = match &kind {
             Kind::Message(message) => message.full_name() == "google.protobuf.Value",
             Kind::Enum(descriptor) => descriptor.full_name() == "google.protobuf.NullValue",
-            _ => false,
+            Kind::Double
+            | Kind::Float
+            | Kind::Int32
+            | Kind::Int64
+            | Kind::Uint32
+            | Kind::Uint64
+            | Kind::Sint32
+            | Kind::Sint64
+            | Kind::Fixed32
+            | Kind::Fixed64
+            | Kind::Sfixed32
+            | Kind::Sfixed64
+            | Kind::Bool
+            | Kind::String
+            | Kind::Bytes => false,
         };
-        let printed = if self.proto_names { field.name() } else { field.json_name() };
+        let printed = if self.print_proto { field.name() } else { field.json_name() };
         let mut json_key = Vec::with_capacity(printed.len() + 3);
         crate::json::escape::put_string(&mut json_key, printed);
         json_key.push(b':');
@@ -343,6 +359,7 @@ fn compile_enum(descriptor: &EnumDescriptor) -> Enum {
         descriptor.values().map(|value| (value.name().into(), value.number())).collect();
     by_name.sort();
     Enum {
+        default: descriptor.default_value().number(),
         null: descriptor.full_name() == "google.protobuf.NullValue",
         by_number: by_number.into(),
         by_name: by_name.into(),

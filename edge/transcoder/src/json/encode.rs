@@ -356,7 +356,7 @@ impl<'t> Encoder<'t, '_> {
             Scalar::Enum(index) => {
                 let number = wire::low_u32(reader.varint()?).cast_signed();
                 self.put_enum(index, number);
-                Ok(number == 0)
+                Ok(number == self.tables.enums[index].default)
             }
         }
     }
@@ -405,14 +405,14 @@ impl<'t> Encoder<'t, '_> {
         match scalar {
             Scalar::Double | Scalar::Float => self.out.extend_from_slice(b"0.0"),
             Scalar::Int32 | Scalar::Uint32 | Scalar::Sint32 | Scalar::Fixed32 | Scalar::Sfixed32 => {
-                self.out.push(b'0')
+                self.out.push(b'0');
             }
             Scalar::Int64 | Scalar::Uint64 | Scalar::Sint64 | Scalar::Fixed64 | Scalar::Sfixed64 => {
                 self.out.extend_from_slice(b"\"0\"");
             }
             Scalar::Bool => self.out.extend_from_slice(b"false"),
             Scalar::String | Scalar::Bytes => self.out.extend_from_slice(b"\"\""),
-            Scalar::Enum(index) => self.put_enum(index, 0),
+            Scalar::Enum(index) => self.put_enum(index, self.tables.enums[index].default),
         }
     }
 

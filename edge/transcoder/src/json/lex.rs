@@ -1,6 +1,6 @@
 //! Strict RFC 8259 tokens.
 
-use crate::violation::{Fault, Violation};
+use crate::violation::Violation;
 
 /// Reads JSON text from left to right.
 pub(crate) struct Lexer<'a> {
@@ -28,9 +28,9 @@ impl<'a> Lexer<'a> {
         self.at = position;
     }
 
-    fn syntax(&self, expected: &str) -> Fault {
+    fn syntax(&self, expected: &str) -> Violation {
         let before = &self.text.as_bytes()[..self.at.min(self.text.len())];
-        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let line = before.split(|&byte| byte == b'\n').count();
         let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
         if self.at >= self.text.len() {
             return Violation::new(format!("JSON ends too early, expected {expected}"));
@@ -59,16 +59,16 @@ impl<'a> Lexer<'a> {
         found
     }
 
-    pub(crate) fn expect(&mut self, byte: u8, described: &str) -> Result<(), Fault> {
+    pub(crate) fn expect(&mut self, byte: u8, described: &str) -> Result<(), Violation> {
         if self.eat(byte) { Ok(()) } else { Err(self.syntax(described)) }
     }
 
-    pub(crate) fn expect_end(&mut self) -> Result<(), Fault> {
+    pub(crate) fn expect_end(&mut self) -> Result<(), Violation> {
         if self.peek().is_none() { Ok(()) } else { Err(self.syntax("nothing after the value")) }
     }
 
     /// After an element: true when another follows, false at `close`, which is read.
-    pub(crate) fn more(&mut self, close: u8) -> Result<bool, Fault> {
+    pub(crate) fn more(&mut self, close: u8) -> Result<bool, Violation> {
         match self.peek() {
             Some(b',') => {
                 self.at += 1;
@@ -83,7 +83,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads `word` (`true`, `false`, `null`) when it comes next.
-    pub(crate) fn word(&mut self, word: &str) -> Result<(), Fault> {
+    pub(crate) fn word(&mut self, word: &str) -> Result<(), Violation> {
         self.peek();
         let rest = &self.text.as_bytes()[self.at..];
         if rest.starts_with(word.as_bytes()) {
@@ -94,7 +94,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads a string. Escapes are resolved into `scratch`, which then holds the whole string.
-    pub(crate) fn string(&mut self, scratch: &mut String) -> Result<Token<'a>, Fault> {
+    pub(crate) fn string(&mut self, scratch: &mut String) -> Result<Token<'a>, Violation> {
         if self.peek() != Some(b'"') {
             return Err(self.syntax("a string"));
         }
@@ -131,7 +131,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn escape(&mut self) -> Result<char, Fault> {
+    fn escape(&mut self) -> Result<char, Violation> {
         let unescaped = match self.text.as_bytes().get(self.at) {
             Some(b'"') => '"',
             Some(b'\\') => '\\',
@@ -151,7 +151,7 @@ impl<'a> Lexer<'a> {
         Ok(unescaped)
     }
 
-    fn unicode_escape(&mut self) -> Result<char, Fault> {
+    fn unicode_escape(&mut self) -> Result<char, Violation> {
         let first = self.hex4()?;
         if !(0xd800..0xe000).contains(&first) {
             return char::from_u32(first).ok_or_else(|| self.syntax("a Unicode scalar value"));
@@ -167,7 +167,7 @@ impl<'a> Lexer<'a> {
         Err(self.syntax("a pair of surrogates"))
     }
 
-    fn hex4(&mut self) -> Result<u32, Fault> {
+    fn hex4(&mut self) -> Result<u32, Violation> {
         let mut value = 0;
         for _ in 0..4 {
             let digit = self.text.as_bytes().get(self.at).and_then(|&byte| char::from(byte).to_digit(16));
@@ -178,7 +178,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads a number and returns its text.
-    pub(crate) fn number(&mut self) -> Result<&'a str, Fault> {
+    pub(crate) fn number(&mut self) -> Result<&'a str, Violation> {
         self.peek();
         let length = number_length(&self.text.as_bytes()[self.at..]);
         if length == 0 {
@@ -196,7 +196,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads a value of any kind and forgets it. `depth` is how many levels may still open.
-    pub(crate) fn skip(&mut self, scratch: &mut String, depth: usize) -> Result<(), Fault> {
+    pub(crate) fn skip(&mut self, scratch: &mut String, depth: usize) -> Result<(), Violation> {
         match self.peek() {
             Some(b'"') => self.string(scratch).map(drop),
             Some(b'{') => {
@@ -235,7 +235,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-pub(crate) fn too_deep() -> Fault {
+pub(crate) fn too_deep() -> Violation {
     Violation::new("nested too deep")
 }
 

@@ -1,10 +1,9 @@
 //! JSON text to wire bytes, in one pass.
 
-use super::escape::{base64_length, decode_base64};
 use super::lex::{Lexer, Token, too_deep};
-use super::number;
+use super::text::{UNKNOWN_ENUM, put_text};
 use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
-use crate::violation::{Fault, Violation};
+use crate::violation::Violation;
 use crate::wire::{self, close_len, open_len, put_tag, put_varint};
 
 /// How strictly a body is read.
@@ -25,7 +24,7 @@ pub(crate) fn message(
     text: &str,
     out: &mut Vec<u8>,
     options: ParseOptions,
-) -> Result<(), Fault> {
+) -> Result<(), Violation> {
     let mut parser = Parser::new(tables, text, out, options);
     parser.message(index)?;
     parser.lex.expect_end()
@@ -38,7 +37,7 @@ pub(crate) fn field(
     text: &str,
     out: &mut Vec<u8>,
     options: ParseOptions,
-) -> Result<(), Fault> {
+) -> Result<(), Violation> {
     let mut parser = Parser::new(tables, text, out, options);
     parser.field(field).map_err(|fault| fault.under(&field.name))?;
     parser.lex.expect_end()
@@ -69,7 +68,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         }
     }
 
-    pub(super) fn enter(&mut self) -> Result<(), Fault> {
+    pub(super) fn enter(&mut self) -> Result<(), Violation> {
         self.depth_left = self.depth_left.checked_sub(1).ok_or_else(too_deep)?;
         Ok(())
     }
@@ -79,7 +78,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     }
 
     /// Writes the content of one message, without tag and length.
-    pub(super) fn message(&mut self, index: usize) -> Result<(), Fault> {
+    pub(super) fn message(&mut self, index: usize) -> Result<(), Violation> {
         let message = &self.tables.messages[index];
         match message.form {
             Form::Plain => self.plain(message, false),
@@ -99,13 +98,13 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
                 let Some(field) = message.fields.first() else {
                     return Err(Violation::new("unsupported type"));
                 };
-                self.singular(field, true)
+                self.singular(field, false)
             }
         }
     }
 
     /// An object with one member per field. In an `Any`, `@type` has been read already.
-    pub(super) fn plain(&mut self, message: &'t Message, inside_any: bool) -> Result<(), Fault> {
+    pub(super) fn plain(&mut self, message: &'t Message, inside_any: bool) -> Result<(), Violation> {
         self.lex.expect(b'{', "an object")?;
         self.enter()?;
         let mut seen = Seen::new(message);
@@ -146,7 +145,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     }
 
     /// The value of a member; false when it was null and therefore left out.
-    fn field(&mut self, field: &'t Field) -> Result<bool, Fault> {
+    fn field(&mut self, field: &'t Field) -> Result<bool, Violation> {
         if self.lex.peek() == Some(b'n') && !(field.nullable && field.label.singular()) {
             self.lex.word("null")?;
             return Ok(false);
@@ -162,7 +161,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     }
 
     /// Tag and value of a field that is not repeated, or of one element.
-    fn singular(&mut self, field: &'t Field, keep_default: bool) -> Result<(), Fault> {
+    fn singular(&mut self, field: &'t Field, keep_default: bool) -> Result<(), Violation> {
         match field.ty {
             Type::Scalar(scalar) => {
                 let start = self.out.len();
@@ -189,7 +188,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         }
     }
 
-    fn repeated(&mut self, field: &'t Field) -> Result<(), Fault> {
+    fn repeated(&mut self, field: &'t Field) -> Result<(), Violation> {
         self.elements(|parser, index| {
             if parser.lex.peek() == Some(b'n') && !field.nullable {
                 return Err(Violation::new("must not be null in a list").under_index(index));
@@ -199,7 +198,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         .map(drop)
     }
 
-    fn packed(&mut self, field: &'t Field) -> Result<(), Fault> {
+    fn packed(&mut self, field: &'t Field) -> Result<(), Violation> {
         let Type::Scalar(scalar) = field.ty else { return self.repeated(field) };
         let start = self.out.len();
         put_tag(self.out, field.number, wire::LEN);
@@ -221,8 +220,8 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     /// An array, each element read by `element`; returns how many there were.
     pub(super) fn elements(
         &mut self,
-        mut element: impl FnMut(&mut Self, usize) -> Result<(), Fault>,
-    ) -> Result<usize, Fault> {
+        mut element: impl FnMut(&mut Self, usize) -> Result<(), Violation>,
+    ) -> Result<usize, Violation> {
         self.lex.expect(b'[', "an array")?;
         self.enter()?;
         let mut count = 0;
@@ -239,7 +238,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         Ok(count)
     }
 
-    fn map(&mut self, field: &'t Field) -> Result<(), Fault> {
+    fn map(&mut self, field: &'t Field) -> Result<(), Violation> {
         let Type::Message(entry) = field.ty else { return Err(Violation::new("unsupported type")) };
         let [key, value] = &*self.tables.messages[entry].fields else {
             return Err(Violation::new("unsupported type"));
@@ -248,16 +247,20 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         self.entries(
             field.number,
             |parser, text| {
+                let before = parser.out.len();
                 put_tag(parser.out, 1, key_scalar.wire_type());
                 let start = parser.out.len();
-                put_text(parser.tables, parser.out, key_scalar, text).map_err(|rule| Violation::new(rule))?;
+                if put_text(parser.tables, parser.out, key_scalar, text).map_err(Violation::new)? {
+                    parser.out.truncate(before);
+                    return Ok(before);
+                }
                 Ok(start)
             },
             |parser| {
                 if parser.lex.peek() == Some(b'n') && !value.nullable {
                     return Err(Violation::new("must not be null in a map"));
                 }
-                parser.singular(value, true)
+                parser.singular(value, false)
             },
         )
     }
@@ -266,9 +269,9 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     pub(super) fn entries(
         &mut self,
         number: u32,
-        put_key: impl Fn(&mut KeyWriter<'_>, &str) -> Result<usize, Fault>,
-        put_value: impl Fn(&mut Self) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        put_key: impl Fn(&mut KeyWriter<'_>, &str) -> Result<usize, Violation>,
+        put_value: impl Fn(&mut Self) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
         self.lex.expect(b'{', "an object")?;
         self.enter()?;
         let base = self.key_ranges.len();
@@ -319,7 +322,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     }
 
     /// A value without its tag; true when it is the default.
-    fn scalar(&mut self, scalar: Scalar) -> Result<bool, Fault> {
+    fn scalar(&mut self, scalar: Scalar) -> Result<bool, Violation> {
         let next = self.lex.peek();
         match scalar {
             Scalar::Bool => {
@@ -341,7 +344,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
                     return Err(self.mismatch("must be the name or the number of an enum value"));
                 }
                 let text = self.lex.number()?;
-                put_text(self.tables, self.out, scalar, text).map_err(|rule| Violation::new(rule))
+                put_text(self.tables, self.out, scalar, text).map_err(Violation::new)
             }
             Scalar::Enum(index) => {
                 let token = self.lex.string(&mut self.scratch)?;
@@ -352,7 +355,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
                 let number =
                     self.tables.enums[index].number(name).ok_or_else(|| Violation::new(UNKNOWN_ENUM))?;
                 put_varint(self.out, i64::from(number).cast_unsigned());
-                Ok(number == 0)
+                Ok(number == self.tables.enums[index].default)
             }
             Scalar::String | Scalar::Bytes => {
                 if next != Some(b'"') {
@@ -375,24 +378,24 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
                 Some(b'"') => self.quoted(scalar),
                 Some(b'-' | b'0'..=b'9') => {
                     let text = self.lex.number()?;
-                    put_text(self.tables, self.out, scalar, text).map_err(|rule| Violation::new(rule))
+                    put_text(self.tables, self.out, scalar, text).map_err(Violation::new)
                 }
                 _ => Err(self.mismatch("must be a number")),
             },
         }
     }
 
-    fn quoted(&mut self, scalar: Scalar) -> Result<bool, Fault> {
+    fn quoted(&mut self, scalar: Scalar) -> Result<bool, Violation> {
         let token = self.lex.string(&mut self.scratch)?;
         let text = match &token {
             Token::Borrowed(text) => *text,
             Token::Unescaped => &self.scratch,
         };
-        put_text(self.tables, self.out, scalar, text).map_err(|rule| Violation::new(rule))
+        put_text(self.tables, self.out, scalar, text).map_err(Violation::new)
     }
 
     /// A well-formed value of the wrong kind gets `rule`; anything else is a syntax error.
-    pub(super) fn mismatch(&mut self, rule: &str) -> Fault {
+    pub(super) fn mismatch(&mut self, rule: &str) -> Violation {
         match self.lex.skip(&mut self.scratch, self.depth_left) {
             Ok(()) => Violation::new(rule),
             Err(syntax) => syntax,
@@ -406,125 +409,6 @@ pub(super) struct KeyWriter<'p> {
     pub(super) out: &'p mut Vec<u8>,
 }
 
-const UNKNOWN_ENUM: &str = "is not a value of the enum";
-
-pub(crate) fn second_of_oneof(message: &Message, field: &Field, oneof: usize) -> Fault {
+pub(crate) fn second_of_oneof(message: &Message, field: &Field, oneof: usize) -> Violation {
     Violation::at(&field.name, format!("is a second member of the oneof `{}`", message.oneofs[oneof]))
-}
-
-/// Appends the value that `text` stands for, without a tag; true when it is the default. For enums the name or the number.
-///
-/// # Errors
-///
-/// The rule that `text` breaks.
-pub(crate) fn put_text(
-    tables: &Tables,
-    out: &mut Vec<u8>,
-    scalar: Scalar,
-    text: &str,
-) -> Result<bool, &'static str> {
-    match scalar {
-        Scalar::Double => {
-            let value = number::double(text).ok_or("must be a number in the range of a double")?;
-            out.extend_from_slice(&value.to_le_bytes());
-            Ok(value.to_bits() == 0)
-        }
-        Scalar::Float => {
-            let value = number::float(text).ok_or("must be a number in the range of a float")?;
-            out.extend_from_slice(&value.to_le_bytes());
-            Ok(value.to_bits() == 0)
-        }
-        Scalar::Int32 | Scalar::Sint32 | Scalar::Sfixed32 => {
-            let value: i32 = integer(text, "must be an integer from -2147483648 to 2147483647")?;
-            match scalar {
-                Scalar::Sfixed32 => out.extend_from_slice(&value.to_le_bytes()),
-                Scalar::Sint32 => put_varint(out, wire::zigzag(i64::from(value))),
-                _ => put_varint(out, i64::from(value).cast_unsigned()),
-            }
-            Ok(value == 0)
-        }
-        Scalar::Int64 | Scalar::Sint64 | Scalar::Sfixed64 => {
-            let value: i64 = integer(text, "must be an integer from -2^63 to 2^63 - 1")?;
-            match scalar {
-                Scalar::Sfixed64 => out.extend_from_slice(&value.to_le_bytes()),
-                Scalar::Sint64 => put_varint(out, wire::zigzag(value)),
-                _ => put_varint(out, value.cast_unsigned()),
-            }
-            Ok(value == 0)
-        }
-        Scalar::Uint32 | Scalar::Fixed32 => {
-            let value: u32 = integer(text, "must be an integer from 0 to 4294967295")?;
-            if scalar == Scalar::Fixed32 {
-                out.extend_from_slice(&value.to_le_bytes());
-            } else {
-                put_varint(out, u64::from(value));
-            }
-            Ok(value == 0)
-        }
-        Scalar::Uint64 | Scalar::Fixed64 => {
-            let value: u64 = integer(text, "must be an integer from 0 to 2^64 - 1")?;
-            if scalar == Scalar::Fixed64 {
-                out.extend_from_slice(&value.to_le_bytes());
-            } else {
-                put_varint(out, value);
-            }
-            Ok(value == 0)
-        }
-        Scalar::Bool => {
-            let value = match text {
-                "true" => true,
-                "false" => false,
-                _ => return Err("must be true or false"),
-            };
-            out.push(u8::from(value));
-            Ok(!value)
-        }
-        Scalar::String => {
-            put_varint(out, wire::wide(text.len()));
-            out.extend_from_slice(text.as_bytes());
-            Ok(text.is_empty())
-        }
-        Scalar::Bytes => {
-            const RULE: &str = "must be base64, standard or URL-safe";
-            let length = base64_length(text).ok_or(RULE)?;
-            put_varint(out, wire::wide(length));
-            if decode_base64(out, text) { Ok(length == 0) } else { Err(RULE) }
-        }
-        Scalar::Enum(index) => {
-            let number = match tables.enums[index].number(text) {
-                Some(number) => number,
-                None if number::is_number(text) => integer(text, "must be a 32-bit integer")?,
-                None => return Err(UNKNOWN_ENUM),
-            };
-            put_varint(out, i64::from(number).cast_unsigned());
-            Ok(number == 0)
-        }
-    }
-}
-
-fn integer<N: TryFrom<i128>>(text: &str, rule: &'static str) -> Result<N, &'static str> {
-    number::integer(text).and_then(|value| N::try_from(value).ok()).ok_or(rule)
-}
-
-/// Appends the content of a message whose JSON form is a string, a number or any JSON text, from a query parameter.
-pub(crate) fn put_text_message(
-    tables: &Tables,
-    index: usize,
-    text: &str,
-    out: &mut Vec<u8>,
-    options: ParseOptions,
-) -> Result<(), Fault> {
-    let table = &tables.messages[index];
-    match table.form {
-        Form::Timestamp | Form::Duration | Form::FieldMask => super::wkt_in::put_text(table.form, text, out),
-        Form::Wrapper => match table.fields.first().map(|field| (field.number, field.ty)) {
-            Some((number, Type::Scalar(scalar))) => {
-                put_tag(out, number, scalar.wire_type());
-                put_text(tables, out, scalar, text).map(drop).map_err(|rule| Violation::new(rule))
-            }
-            _ => Err(Violation::new("unsupported type")),
-        },
-        Form::Struct | Form::Value | Form::ListValue => message(tables, index, text, out, options),
-        Form::Plain | Form::Any => Err(Violation::new("is a message: set its fields by `name.field=`")),
-    }
 }

@@ -4,12 +4,12 @@ use super::lex::Token;
 use super::number;
 use super::parse::Parser;
 use crate::table::Form;
-use crate::violation::{Fault, Violation};
+use crate::violation::Violation;
 use crate::wire::{self, close_len, open_len, put_bytes, put_tag, put_varint};
 use crate::wkt;
 
 /// Appends the content of a `Timestamp`, `Duration` or `FieldMask` from its JSON string.
-pub(super) fn put_text(form: Form, text: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn put_text(form: Form, text: &str, out: &mut Vec<u8>) -> Result<(), Violation> {
     let (seconds, nanos) = match form {
         Form::Timestamp => wkt::parse_timestamp(text)
             .ok_or_else(|| Violation::new("must be an RFC 3339 time, as 2026-11-21T15:00:00Z"))?,
@@ -37,10 +37,13 @@ pub(super) fn put_text(form: Form, text: &str, out: &mut Vec<u8>) -> Result<(), 
 
 impl Parser<'_, '_, '_> {
     /// `google.protobuf.Struct`: entries of field 1.
-    pub(super) fn structure(&mut self) -> Result<(), Fault> {
+    pub(super) fn structure(&mut self) -> Result<(), Violation> {
         self.entries(
             1,
             |writer, key| {
+                if key.is_empty() {
+                    return Ok(writer.out.len());
+                }
                 put_tag(writer.out, 1, wire::LEN);
                 put_varint(writer.out, wire::wide(key.len()));
                 let start = writer.out.len();
@@ -52,12 +55,12 @@ impl Parser<'_, '_, '_> {
     }
 
     /// `google.protobuf.ListValue`: repeated values, field 1.
-    pub(super) fn list_value(&mut self) -> Result<(), Fault> {
+    pub(super) fn list_value(&mut self) -> Result<(), Violation> {
         self.elements(|parser, index| parser.nested_value(1).map_err(|fault| fault.under_index(index)))
             .map(drop)
     }
 
-    fn nested_value(&mut self, number: u32) -> Result<(), Fault> {
+    fn nested_value(&mut self, number: u32) -> Result<(), Violation> {
         put_tag(self.out, number, wire::LEN);
         let open = open_len(self.out);
         self.value()?;
@@ -66,7 +69,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// `google.protobuf.Value`: any JSON.
-    pub(super) fn value(&mut self) -> Result<(), Fault> {
+    pub(super) fn value(&mut self) -> Result<(), Violation> {
         match self.lex.peek() {
             Some(b'n') => {
                 self.lex.word("null")?;
@@ -111,7 +114,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// `google.protobuf.Any`: an object whose `@type`, anywhere in it, says how to read the rest.
-    pub(super) fn any(&mut self) -> Result<(), Fault> {
+    pub(super) fn any(&mut self) -> Result<(), Violation> {
         let start = self.lex.position();
         self.lex.expect(b'{', "an object")?;
         self.enter()?;
@@ -164,7 +167,7 @@ impl Parser<'_, '_, '_> {
     }
 
     /// `{"@type": …, "value": …}`, the form of an `Any` around another well-known type.
-    fn any_value(&mut self, index: usize) -> Result<(), Fault> {
+    fn any_value(&mut self, index: usize) -> Result<(), Violation> {
         self.lex.expect(b'{', "an object")?;
         self.enter()?;
         let mut found = false;

@@ -84,13 +84,12 @@ impl Matcher {
                     };
                 }
                 Segment::Star => {
-                    node = match self.nodes[node].star {
-                        Some(star) => star,
-                        None => {
-                            let fresh = self.add();
-                            self.nodes[node].star = Some(fresh);
-                            fresh
-                        }
+                    node = if let Some(star) = self.nodes[node].star {
+                        star
+                    } else {
+                        let fresh = self.add();
+                        self.nodes[node].star = Some(fresh);
+                        fresh
                     };
                 }
                 Segment::DoubleStar => rest = true,

@@ -1,1 +1,187 @@
-//! Later.
+//! How a reply is printed.
+
+use serde_json::json;
+
+use crate::harness::{Got, Upstream, builder, frame, framed, reply, request, send};
+use transcoder::Builder;
+
+async fn printed_with(frame: bytes::Bytes, set: impl Fn(Builder) -> Builder) -> Got {
+    let upstream = Upstream::new(move |_| reply(frame.clone()));
+    let transcoder = set(builder(&upstream)).build().unwrap();
+    send(&transcoder, request("GET", "/v1/search", "")).await
+}
+
+async fn printed(wire: &[u8]) -> Got {
+    printed_with(framed(wire), |builder| builder).await
+}
+
+async fn list(uri: &str, json: &'static str) -> Got {
+    let upstream = Upstream::new(move |_| reply(frame("ListAnimalsResponse", json)));
+    let transcoder = builder(&upstream).build().unwrap();
+    send(&transcoder, request("GET", uri, "")).await
+}
+
+#[tokio::test]
+async fn names_are_lower_camel_and_defaults_are_left_out() {
+    // int32_value = 0 and string_value = "" explicitly on the wire, optional_int32 = 0.
+    let got = printed(&[0x18, 0, 0x72, 0, 0x90, 0x01, 0]).await;
+    assert_eq!(got.text, r#"{"optionalInt32":0}"#);
+}
+
+#[tokio::test]
+async fn wide_integers_are_strings() {
+    let body = r#"{"int64Value":"-5","uint64Value":"18446744073709551615","int64s":["1"],"int32Value":-5}"#;
+    let got = printed_with(frame("Everything", body), |builder| builder).await;
+    assert_eq!(got.json(), serde_json::from_str::<serde_json::Value>(body).unwrap());
+}
+
+#[tokio::test]
+async fn defaults_are_printed_when_the_builder_says_so() {
+    let set = |builder: Builder| builder.always_print_primitive_fields(true);
+    let got = printed_with(frame("Everything", r#"{"child": {}}"#), set).await.json();
+    for part in [&got, &got["child"]] {
+        assert_eq!(part["int32Value"], 0);
+        assert_eq!(part["int64Value"], "0");
+        assert_eq!(part["stringValue"], "");
+        assert_eq!(part["diet"], "DIET_UNSPECIFIED");
+        assert_eq!(part["strings"], json!([]));
+        assert_eq!(part["labels"], json!({}));
+        assert!(part.get("optionalInt32").is_none());
+        assert!(part.get("timestamp").is_none());
+        assert!(part.get("chosenString").is_none());
+    }
+}
+
+#[tokio::test]
+async fn enums_are_numbers_when_the_builder_says_so() {
+    let set = |builder: Builder| builder.always_print_enums_as_ints(true);
+    let got = printed_with(frame("Everything", r#"{"diet": "EXTINCT"}"#), set).await;
+    assert_eq!(got.text, r#"{"diet":-1}"#);
+}
+
+#[tokio::test]
+async fn names_are_as_in_the_proto_when_the_builder_says_so() {
+    let set = |builder: Builder| builder.preserve_proto_field_names(true);
+    let got = printed_with(frame("Everything", r#"{"otherName": "a", "int32Value": 1}"#), set).await;
+    assert_eq!(got.json(), json!({"renamed": "a", "int32_value": 1}));
+}
+
+#[tokio::test]
+async fn times_are_canonical() {
+    let body = r#"{"timestamp":"2024-02-29T12:00:00.100Z","duration":"-0.000000001s","timestamps":["1969-12-31T23:59:59.999999Z","0001-01-01T00:00:00Z"]}"#;
+    let got = printed_with(frame("Everything", body), |builder| builder).await;
+    assert_eq!(got.json(), serde_json::from_str::<serde_json::Value>(body).unwrap());
+}
+
+#[tokio::test]
+async fn occurrences_of_one_field_apart_are_merged() {
+    // int32s [1], int32_value 1, int32s [2], int32_value 2; child {int32_value 1}, child {bool_value true}.
+    let got =
+        printed(&[0xba, 1, 1, 1, 0x18, 1, 0xba, 1, 1, 2, 0x18, 2, 0x8a, 1, 2, 0x18, 1, 0x8a, 1, 2, 0x68, 1])
+            .await;
+    assert_eq!(
+        got.json(),
+        json!({"int32s": [1, 2], "int32Value": 2, "child": {"int32Value": 1, "boolValue": true}})
+    );
+}
+
+#[tokio::test]
+async fn the_last_member_of_a_oneof_wins() {
+    // chosen_string "a", then chosen_int32 7.
+    let got = printed(&[0xc2, 2, 1, b'a', 0xc8, 2, 7]).await;
+    assert_eq!(got.json(), json!({"chosenInt32": 7}));
+}
+
+#[tokio::test]
+async fn the_last_of_equal_map_keys_wins() {
+    let got = printed(&[0x92, 2, 6, 10, 1, b'k', 18, 1, b'a', 0x92, 2, 6, 10, 1, b'k', 18, 1, b'b']).await;
+    assert_eq!(got.text, r#"{"labels":{"k":"b"}}"#);
+}
+
+#[tokio::test]
+async fn packed_and_unpacked_lists_are_both_read() {
+    // int32s (declared packed) as 1, 2 unpacked; unpacked (declared so) as packed 3, 4.
+    let got = printed(&[0xb8, 1, 1, 0xb8, 1, 2, 0x8a, 2, 2, 3, 4]).await;
+    assert_eq!(got.json(), json!({"int32s": [1, 2], "unpacked": [3, 4]}));
+}
+
+#[tokio::test]
+async fn unknown_fields_and_groups_are_passed_over() {
+    // Field 1000: varint, fixed64, bytes, group with a nested field, fixed32.
+    let got = printed(&[
+        0xc0, 0x3e, 1, 0xc1, 0x3e, 0, 0, 0, 0, 0, 0, 0, 0, 0xc2, 0x3e, 1, 0, 0xc3, 0x3e, 8, 1, 0xc4, 0x3e,
+        0xc5, 0x3e, 0, 0, 0, 0, 0x68, 1,
+    ])
+    .await;
+    assert_eq!(got.text, r#"{"boolValue":true}"#);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_of_the_type_are_502() {
+    for wire in [
+        &[0x18][..],
+        &[0x72, 5, b'a'],
+        &[0x72, 1, 0xff],
+        &[0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        &[0x1d, 0, 0, 0, 0],
+        &[0x00],
+        &[0x07],
+        &[0xc3, 0x3e, 8, 1],
+        &[0x8a, 1, 1, 0x18],
+        // A timestamp with nanos of -1, and one beyond year 9999.
+        &[0x92, 3, 11, 16, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+        &[0x92, 3, 7, 8, 0x80, 0x80, 0x80, 0x80, 0x80, 0x20],
+    ] {
+        let got = printed(wire).await;
+        assert_eq!(got.status, 502, "{wire:?}: {}", got.text);
+        assert_eq!(got.json(), json!({"code": 13, "message": "invalid answer from upstream", "details": []}));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_nested_without_end_is_502() {
+    let mut wire: Vec<u8> = Vec::new();
+    for _ in 0..3000 {
+        let mut outer = vec![0x8a, 1];
+        let mut length = wire.len();
+        while length >= 128 {
+            outer.push(u8::try_from(length % 128).unwrap() | 128);
+            length /= 128;
+        }
+        outer.push(u8::try_from(length).unwrap());
+        outer.extend_from_slice(&wire);
+        wire = outer;
+    }
+    assert_eq!(printed(&wire).await.status, 502);
+}
+
+#[tokio::test]
+async fn an_any_of_an_unknown_type_keeps_its_bytes() {
+    let url = b"type.googleapis.com/no.Such";
+    let mut any = vec![10, u8::try_from(url.len()).unwrap()];
+    any.extend_from_slice(url);
+    any.extend_from_slice(&[18, 2, 8, 1]);
+    let mut wire = vec![0xc2, 3, u8::try_from(any.len()).unwrap()];
+    wire.extend_from_slice(&any);
+    let got = printed(&wire).await;
+    assert_eq!(got.json(), json!({"any": {"@type": "type.googleapis.com/no.Such", "value": "CAE="}}));
+}
+
+#[tokio::test]
+async fn response_body_is_one_field_of_any_kind() {
+    const FULL: &str = r#"{"animals": [{"name": "a"}, {"legs": 4}], "nextPageToken": "t", "totals": {"a": 1}, "first": {"name": "f"}, "total": "9"}"#;
+    assert_eq!(list("/v1/list/animals", FULL).await.text, r#"[{"name":"a"},{"legs":4}]"#);
+    assert_eq!(list("/v1/list/token", FULL).await.text, r#""t""#);
+    assert_eq!(list("/v1/list/totals", FULL).await.text, r#"{"a":1}"#);
+    assert_eq!(list("/v1/list/first", FULL).await.text, r#"{"name":"f"}"#);
+    assert_eq!(list("/v1/list/total", FULL).await.text, r#""9""#);
+}
+
+#[tokio::test]
+async fn a_response_body_field_that_is_absent_is_its_default() {
+    assert_eq!(list("/v1/list/animals", "{}").await.text, "[]");
+    assert_eq!(list("/v1/list/token", "{}").await.text, r#""""#);
+    assert_eq!(list("/v1/list/totals", "{}").await.text, "{}");
+    assert_eq!(list("/v1/list/first", "{}").await.text, "null");
+    assert_eq!(list("/v1/list/total", "{}").await.text, r#""0""#);
+}
