@@ -15,6 +15,7 @@ use proto::policy::{Access, Method};
 use tonic::Status;
 
 use crate::{
+    call::Call,
     status::Refusal,
     tls::Workload,
     token::{Claims, TokenError, Verifier},
@@ -131,7 +132,7 @@ pub fn check(access: &Access, claims: Option<&Claims>, workload: Option<&str>) -
 const STEP_UP_SECONDS: i64 = 300;
 
 fn step_up(claims: &Claims) -> Result<(), Status> {
-    if crate::clock::Clock::system_now().as_second() - claims.auth_time <= STEP_UP_SECONDS {
+    if crate::clock::Clock::system_now().as_second().saturating_sub(claims.auth_time) <= STEP_UP_SECONDS {
         Ok(())
     } else {
         Err(Refusal::FailedPrecondition { subject: "session".to_owned() }.status(
@@ -202,7 +203,16 @@ fn admit(verifier: &Verifier, request: &mut Request) -> Result<(), Status> {
     };
     let workload = request.extensions().get::<Workload>().map(|workload| workload.name().to_owned());
     check(&method.access, claims.as_ref(), workload.as_deref())?;
+    if claims.is_none()
+        && let Some(call) = request.extensions_mut().get_mut::<Call>()
+    {
+        // What was not verified does not go on to other services in the user's name.
+        call.token = None;
+    }
     let user = claims.map(|claims| User { id: claims.sub.into(), session: claims.sid, roles: claims.roles });
     request.extensions_mut().insert(Caller { user, workload });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

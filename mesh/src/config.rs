@@ -4,11 +4,15 @@
 //! `JETWAY_BOOKINGS_DATABASE__URL_FILE`, which names a file that holds the value), and `--set database.url=…` as a flag. Every mistake is
 //! reported at once, unknown settings included, and no value is ever shown.
 
-use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use figment::{
     Figment,
-    providers::{Format as _, Serialized, Toml},
+    providers::Serialized,
     value::{Dict, Value},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -210,7 +214,10 @@ impl Sources {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process(file: Option<PathBuf>, flags: Vec<String>) -> Self {
         let dotenv = dotenvy::from_path_iter(".env").into_iter().flatten().filter_map(Result::ok);
-        Self { file, environment: dotenv.chain(std::env::vars()).collect(), flags }
+        // Names and values that are not text belong to other programs, and are no reason to panic.
+        let own = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self { file, environment: dotenv.chain(own).collect(), flags }
     }
 }
 
@@ -243,16 +250,32 @@ pub fn load<C: Configuration>(service: &'static str, sources: &Sources) -> Resul
     let defaults = || Figment::from(Serialized::defaults(C::default()));
 
     let mut figment = defaults();
-    for Setting { key, value, origin } in settings {
+    for Setting { key, values, origin, shared } in settings {
         if !is_known(&known, &key) {
-            problems.push(format!("`{key}` ({origin}) is not a setting"));
+            if !shared {
+                problems.push(format!("`{key}` ({origin}) is not a setting"));
+            }
             continue;
         }
-        let one = figment::util::nest(&key, value).into_dict().unwrap_or_default();
-        match defaults().merge(Serialized::defaults(&one)).extract::<C>() {
-            Ok(_) => figment = figment.merge(Serialized::defaults(one)),
-            Err(error) => problems
-                .extend(error.into_iter().map(|error| format!("`{key}` ({origin}) {}", wrong(error.kind)))),
+        let mut refused = None;
+        let fits = values.into_iter().find_map(|value| {
+            let one = figment::util::nest(&key, value).into_dict().unwrap_or_default();
+            match defaults().merge(Serialized::defaults(&one)).extract::<C>() {
+                Ok(_) => Some(one),
+                Err(error) => {
+                    refused.get_or_insert(error);
+                    None
+                }
+            }
+        });
+        match (fits, refused) {
+            (Some(one), _) => figment = figment.merge(Serialized::defaults(one)),
+            (None, refused) => problems.extend(
+                refused
+                    .into_iter()
+                    .flatten()
+                    .map(|error| format!("`{key}` ({origin}) {}", wrong(error.kind))),
+            ),
         }
     }
     match figment.extract::<C>() {
@@ -275,27 +298,30 @@ pub fn print<C: Configuration>(config: &C) -> String {
 /// One value from one place.
 struct Setting {
     key: String,
-    value: Value,
+    /// What the text may mean; the first that fits the setting is used.
+    values: Vec<Value>,
     origin: String,
+    /// Meant for every service that has such a setting.
+    shared: bool,
 }
 
 fn settings(service: &str, sources: &Sources, problems: &mut Vec<String>) -> Vec<Setting> {
     let mut settings = Vec::new();
     if let Some(file) = &sources.file {
-        match Figment::from(Toml::file_exact(file)).extract::<Dict>() {
+        match read(file) {
             Ok(dict) => flatten("", &dict, &mut |key, value| {
-                settings.push(Setting { key, value, origin: format!("file {}", file.display()) });
+                let origin = format!("file {}", file.display());
+                settings.push(Setting { key, values: vec![value], origin, shared: false });
             }),
-            Err(error) => {
-                problems.push(format!("the file {} cannot be read: {}", file.display(), wrong(error.kind)))
-            }
+            Err(problem) => problems.push(problem),
         }
     }
     let prefix = format!("JETWAY_{}_", service.to_uppercase());
     for (name, value) in &sources.environment {
-        let shared = SHARED.iter().find(|(shared, _)| shared == name).map(|(_, key)| (*key).to_owned());
+        let of_all = SHARED.iter().find(|(shared, _)| shared == name).map(|(_, key)| (*key).to_owned());
+        let shared = of_all.is_some();
         let Some(key) =
-            shared.or_else(|| name.strip_prefix(&prefix).map(|key| key.to_lowercase().replace("__", ".")))
+            of_all.or_else(|| name.strip_prefix(&prefix).map(|key| key.to_lowercase().replace("__", ".")))
         else {
             continue;
         };
@@ -311,15 +337,17 @@ fn settings(service: &str, sources: &Sources, problems: &mut Vec<String>) -> Vec
             },
             None => (key, value.clone()),
         };
-        settings.push(Setting { key, value: parse(&value), origin: format!("environment variable {name}") });
+        let origin = format!("environment variable {name}");
+        settings.push(Setting { key, values: readings(&value), origin, shared });
     }
     for flag in &sources.flags {
         match flag.split_once('=') {
             Some((key, value)) => {
                 settings.push(Setting {
                     key: key.to_owned(),
-                    value: parse(value),
+                    values: readings(value),
                     origin: "flag --set".to_owned(),
+                    shared: false,
                 });
             }
             None => problems.push("a `--set` flag is not of the form key=value".to_owned()),
@@ -328,13 +356,25 @@ fn settings(service: &str, sources: &Sources, problems: &mut Vec<String>) -> Vec
     settings
 }
 
-/// Numbers and truth values as such, everything else as text.
-fn parse(value: &str) -> Value {
-    match value {
-        "true" => Value::from(true),
-        "false" => Value::from(false),
-        _ => value.parse::<i64>().map_or_else(|_| Value::from(value), Value::from),
-    }
+/// What a text may mean: a number or a truth value when it looks like one, and else, or when the setting wants text, the text itself.
+fn readings(value: &str) -> Vec<Value> {
+    let literal = match value {
+        "true" => Some(Value::from(true)),
+        "false" => Some(Value::from(false)),
+        _ => value.parse::<i64>().ok().map(Value::from),
+    };
+    literal.into_iter().chain([Value::from(value)]).collect()
+}
+
+/// The settings in a file. The parser's own words are left out, because they quote the file.
+fn read(file: &Path) -> Result<Dict, String> {
+    let at = file.display();
+    let text =
+        std::fs::read_to_string(file).map_err(|error| format!("the file {at} cannot be read: {error}"))?;
+    toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        format!("the file {at} is not TOML: see line {}", before.matches('\n').count() + 1)
+    })
 }
 
 fn flatten(prefix: &str, dict: &Dict, visit: &mut impl FnMut(String, Value)) {
@@ -379,3 +419,6 @@ fn wrong(kind: figment::error::Kind) -> String {
         Kind::Message(message) => message,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,11 +171,17 @@ pub async fn migrate(config: &DatabaseConfig, migrations: EmbeddedMigrations) ->
 
     let mut conn =
         connect(config.url.clone(), config.tls_config()?).await.context("connect to the database")?;
+    // Another replica may be at it for longer than a call may wait, and so may a migration of large tables.
+    for setting in ["SET statement_timeout = 0", "SET lock_timeout = 0"] {
+        diesel::sql_query(setting).execute(&mut conn).await.context("prepare the session")?;
+    }
     diesel::sql_query("SELECT pg_advisory_lock($1)")
         .bind::<diesel::sql_types::BigInt, _>(MIGRATION_LOCK)
         .execute(&mut conn)
         .await
         .context("take the migration lock")?;
+    // A migration that waits for a table keeps everybody behind it waiting as well.
+    diesel::sql_query("SET lock_timeout = '5s'").execute(&mut conn).await.context("prepare the session")?;
     // The connection, and the lock with it, ends with this function.
     tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(conn);

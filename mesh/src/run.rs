@@ -244,8 +244,16 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
         let channel = context.channel("identity", &target)?;
         tasks.spawn(until(tasks.stop_token(), fetch_keys(verifier.clone(), channel)));
     }
-    let app = S::start(context).await?;
-    serve::<S>(server, identity, app, Conditions { db, verifier, keys_needed }, tasks).await
+    let conditions = Conditions { db, verifier, keys_needed };
+    let started = async {
+        let app = S::start(context).await?;
+        serve::<S>(server, identity, app, conditions, tasks.clone()).await
+    }
+    .await;
+    if started.is_err() {
+        tasks.finish(TASKS_FINISH_MAX).await;
+    }
+    started
 }
 
 async fn prepare(database: &DatabaseConfig, migrations: EmbeddedMigrations) -> anyhow::Result<Db> {
@@ -330,7 +338,8 @@ async fn fetch_keys(verifier: Verifier, channel: Channel) {
                     .map(|key| PublicKey { kid: key.kid, x: key.x })
                     .collect();
                 verifier.set_keys(&keys);
-                KEYS_INTERVAL
+                // An issuer without keys is about to make its first.
+                if verifier.has_keys() { KEYS_INTERVAL } else { KEYS_RETRY }
             }
             Err(status) => {
                 tracing::warn!(code = ?status.code(), "token keys cannot be fetched; the old ones stay");

@@ -1,6 +1,9 @@
 //! What every call to a service passes through, outermost first: log and request id, caller and policy, validation, deadline.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -8,6 +11,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
+use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use proto::policy::{Idempotency, Method};
 use secrecy::SecretString;
@@ -40,7 +44,8 @@ pub fn stack(routes: Routes, health: Router, verifier: Verifier) -> Router {
         .layer(validate::Layer::new())
         .layer(middleware::from_fn_with_state(verifier, auth::layer))
         // Health answers without a policy: peers have shown a certificate already.
-        .merge(health)
+        // Its own answer to unknown paths is not wanted here: that is the policy layer's.
+        .merge(health.reset_fallback())
         .layer(middleware::from_fn(observed))
 }
 
@@ -98,7 +103,10 @@ fn timeout_of(path: &str, headers: &HeaderMap) -> Duration {
 /// Reads a `grpc-timeout` header: at most eight digits and a unit.
 fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
     match unit {
         "H" => amount.checked_mul(3600).map(Duration::from_secs),
         "M" => amount.checked_mul(60).map(Duration::from_secs),
@@ -117,22 +125,28 @@ async fn bounded(request: Request, next: Next) -> Response {
         .is_some_and(|method| method.idempotency == Idempotency::NoSideEffects);
     let call =
         request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call::background(TIMEOUT_DEFAULT));
-    let deadline = call.deadline;
+    let (deadline, call_id) = (call.deadline, call.request_id.clone());
     let work = call.scope(next.run(request));
+    // The request is gone with its handler; what others share with it is behind locks that say when they are poisoned.
+    let work = AssertUnwindSafe(work).catch_unwind();
     let outcome = if reads_only {
-        tokio::time::timeout_at(deadline, work).await.map(Ok)
+        tokio::time::timeout_at(deadline, work).await
     } else {
         #[expect(
             clippy::disallowed_methods,
             reason = "the one place that detaches a handler from its caller"
         )]
         let work = tokio::spawn(work);
-        tokio::time::timeout_at(deadline, work).await
+        // An error is the end of the runtime, which nobody gets to hear of.
+        tokio::time::timeout_at(deadline, work)
+            .await
+            .map(|joined| joined.unwrap_or_else(|error| Err(Box::new(error))))
     };
     match outcome {
         Ok(Ok(response)) => response,
-        Ok(Err(panic)) => {
-            tracing::error!(error = %panic, "a handler panicked");
+        // The panic hook has said where and why.
+        Ok(Err(_)) => {
+            tracing::error!(request_id = call_id, "a handler panicked");
             Refusal::Internal.status(DOMAIN, "INTERNAL", "internal error").into_http()
         }
         Err(_) => Refusal::DeadlineExceeded
@@ -155,3 +169,6 @@ pub fn open<T>(request: tonic::Request<T>) -> Result<(Caller, T), tonic::Status>
     let caller = Caller::of(&request)?;
     Ok((caller, request.into_inner()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,3 +162,6 @@ fn describe(details: &mut ErrorDetails, resource: &str) {
     let kind = resource.split('/').next().unwrap_or_default();
     details.set_resource_info(kind, resource, "", "");
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,6 +98,8 @@ pub struct Verifier {
     issuer: Arc<str>,
     keys: Arc<ArcSwap<HashMap<String, DecodingKey>>>,
     fetched_at: Arc<AtomicI64>,
+    /// When keys were last asked for out of turn: an issuer that does not answer is not asked more often than one that does.
+    wanted_at: Arc<AtomicI64>,
     wanted: Arc<Notify>,
 }
 
@@ -107,7 +109,8 @@ impl Verifier {
         Self {
             issuer: issuer.into(),
             keys: Arc::default(),
-            fetched_at: Arc::new(AtomicI64::new(0)),
+            fetched_at: Arc::default(),
+            wanted_at: Arc::default(),
             wanted: Arc::default(),
         }
     }
@@ -125,6 +128,16 @@ impl Verifier {
     /// Whether there are keys to verify with.
     pub fn has_keys(&self) -> bool {
         !self.keys.load().is_empty()
+    }
+
+    /// Asks for the keys to be fetched, unless they just were, or were just asked for.
+    fn want_keys(&self, now: i64) {
+        let asked = self.wanted_at.load(Ordering::Relaxed);
+        if now - asked.max(self.fetched_at.load(Ordering::Relaxed)) >= FETCH_INTERVAL_SECONDS
+            && self.wanted_at.compare_exchange(asked, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.wanted.notify_one();
+        }
     }
 
     /// Completes when a token named a key that is not there and the keys are old enough to be fetched again.
@@ -146,9 +159,7 @@ impl Verifier {
             return Err(TokenError::NoKeys);
         }
         let Some(key) = keys.get(&kid) else {
-            if age >= FETCH_INTERVAL_SECONDS {
-                self.wanted.notify_one();
-            }
+            self.want_keys(now.as_second());
             return Err(TokenError::UnknownKey);
         };
         let mut validation = Validation::new(Algorithm::EdDSA);
@@ -178,7 +189,7 @@ fn check_times(claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
     }
 }
 
-/// The key id of a token whose header is exactly what ours are: `alg`, `typ` and `kid`.
+/// The key id of a token whose header says what ours do and nothing that could mislead: one `alg`, `typ` and `kid`.
 fn key_id(token: &str) -> Result<String, TokenError> {
     if token.len() > LENGTH_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
         return Err(TokenError::Malformed);
@@ -229,3 +240,6 @@ fn header_members(token: &str) -> Option<Vec<(String, serde_json::Value)>> {
     deserializer.end().ok()?;
     Some(members)
 }
+
+#[cfg(test)]
+mod tests;
