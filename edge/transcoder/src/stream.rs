@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -48,6 +49,10 @@ impl Framing {
 /// How much is printed before it is handed on, in bytes, when the upstream is faster than the client.
 const BATCH_BYTES: usize = 32 << 10;
 
+/// How long a body that is to be broken off waits after the in-band error: servers drop what they have not yet written when
+/// a body fails, so an error right behind its text would swallow it.
+const FLUSH_PAUSE: Duration = Duration::from_millis(10);
+
 /// The body of a streamed answer. It reads the upstream only when it is itself read, and dropping it ends the call.
 pub(crate) struct JsonStream {
     shared: Arc<Shared>,
@@ -60,7 +65,8 @@ pub(crate) struct JsonStream {
     ready: Vec<u8>,
     /// How many messages have been printed.
     count: u64,
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// While open the call's deadline, then the pause before the body fails.
+    timer: Option<Pin<Box<Sleep>>>,
     state: State,
 }
 
@@ -103,7 +109,7 @@ impl JsonStream {
             content_type,
             ready: Vec::new(),
             count: 0,
-            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            timer: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
             state: State::Open,
         };
         if framing == Framing::Array {
@@ -200,12 +206,13 @@ impl JsonStream {
             Framing::Raw => {}
         }
         self.state = State::Broken;
+        self.timer = Some(Box::pin(tokio::time::sleep(FLUSH_PAUSE)));
         self.shared.observe(Some(self.entry()), problem.code, StatusCode::OK, problem.cause.as_deref());
     }
 
     /// Prints what the upstream has, at most a batch of it.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(deadline) = &mut self.deadline
+        if let Some(deadline) = &mut self.timer
             && deadline.as_mut().poll(cx).is_ready()
         {
             self.fail(&Problem::deadline_exceeded());
@@ -252,6 +259,9 @@ impl http_body::Body for JsonStream {
                     return Poll::Ready(None);
                 }
                 State::Broken => {
+                    if let Some(pause) = &mut self.timer {
+                        ready!(pause.as_mut().poll(cx));
+                    }
                     self.state = State::Done;
                     return Poll::Ready(Some(Err(Box::new(BrokenOff))));
                 }

@@ -153,6 +153,7 @@ impl Parser<'_, '_, '_> {
         let known = type_url.rsplit_once('/').and_then(|(_, name)| self.tables.find(name));
         let Some(index) = known else { return Err(Violation::at("@type", "is not a type known here")) };
         put_bytes(self.out, 1, type_url.as_bytes());
+        let before = self.out.len();
         put_tag(self.out, 2, wire::LEN);
         let open = open_len(self.out);
         self.lex.rewind(start);
@@ -162,7 +163,11 @@ impl Parser<'_, '_, '_> {
         } else {
             self.any_value(index)?;
         }
-        close_len(self.out, open);
+        if self.out.len() == open {
+            self.out.truncate(before);
+        } else {
+            close_len(self.out, open);
+        }
         Ok(())
     }
 

@@ -51,7 +51,8 @@ impl Random {
     }
 
     fn double(&mut self) -> f64 {
-        let random = f64::from_bits(self.next());
+        // With few digits: serde_json, which reads our answer back, is not exact to the last bit with many.
+        let random = f64::from(self.int32()) / 256.0;
         self.pick(&[
             0.0,
             1.0,
@@ -72,8 +73,9 @@ impl Random {
     }
 
     fn float(&mut self) -> f32 {
-        let random = f32::from_bits(self.low32());
-        self.pick(&[0.0, 0.1, -1.5, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY, f32::NAN, random])
+        let random = f32::from(self.next().to_le_bytes()[0]) / 16.0;
+        // prost-reflect refuses the shortest text of f32::MAX, which has a test of its own.
+        self.pick(&[0.0, 0.1, -1.5, 3.4e38, f32::MIN_POSITIVE, f32::INFINITY, f32::NAN, random])
     }
 
     fn text(&mut self) -> String {
@@ -131,6 +133,9 @@ fn message(descriptor: &MessageDescriptor, random: &mut Random, depth: u32) -> D
             let nanos = if sign < 0 { -nanos } else { nanos };
             with(descriptor, &[("seconds", Value::I64(seconds)), ("nanos", Value::I32(nanos))])
         }
+        // prost-reflect prints a wrapped NaN or infinity as null, so these have a test of their own.
+        "google.protobuf.DoubleValue" => with(descriptor, &[("value", Value::F64(random.finite()))]),
+        "google.protobuf.FloatValue" => with(descriptor, &[("value", Value::F32(random.pick(&[0.0, 0.5])))]),
         "google.protobuf.FieldMask" => {
             let paths = ["a", "a_b.c", "display_name", "x1.y_z"];
             let list = (0..random.count(4)).map(|_| Value::String(random.pick(&paths).to_owned())).collect();
@@ -202,8 +207,25 @@ fn json(message: &DynamicMessage) -> serde_json::Value {
     serde_json::to_value(message).expect("valid for prost-reflect")
 }
 
+/// Where two JSON values differ first, and how.
+fn difference(path: &str, left: &serde_json::Value, right: &serde_json::Value) -> Option<String> {
+    use serde_json::Value::{Array, Object};
+    match (left, right) {
+        (Object(left), Object(right)) if left.keys().eq(right.keys()) => {
+            left.iter().find_map(|(key, value)| difference(&format!("{path}.{key}"), value, &right[key]))
+        }
+        (Array(left), Array(right)) if left.len() == right.len() => left
+            .iter()
+            .zip(right)
+            .enumerate()
+            .find_map(|(index, (left, right))| difference(&format!("{path}[{index}]"), left, right)),
+        _ if left == right => None,
+        _ => Some(format!("{path}: {left} is not {right}")),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn the_codec_agrees_with_prost_reflect_in_both_directions(seed in any::<u64>()) {
@@ -218,11 +240,29 @@ proptest! {
         prop_assert_eq!(got.status.as_u16(), 200, "{} for {}", got.text, text);
         let seen = upstream.last();
         let sent = DynamicMessage::decode(original.descriptor(), seen.message.clone()).expect("valid wire");
-        prop_assert_eq!(json(&sent), json(&original));
+        prop_assert_eq!(difference("sent", &json(&sent), &json(&original)), None);
         prop_assert_eq!(seen.message.len(), original.encoded_len(), "not the canonical size: {}", text);
         let mut deserializer = serde_json::Deserializer::from_str(&got.text);
         let printed = DynamicMessage::deserialize(original.descriptor(), &mut deserializer).expect("valid JSON");
-        prop_assert_eq!(json(&printed), json(&original));
+        prop_assert_eq!(difference("printed", &json(&printed), &json(&original)), None);
+    }
+
+    #[test]
+    fn every_double_and_float_goes_through_unchanged(bits64 in any::<u64>(), bits32 in any::<u32>()) {
+        let (double, float) = (f64::from_bits(bits64), f32::from_bits(bits32));
+        prop_assume!(double.is_finite() && float.is_finite());
+        let upstream = Upstream::echo();
+        let transcoder = builder(&upstream).build().expect("zoo.proto has valid rules");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let body = format!("{{\"doubles\":[{double:e}],\"floats\":[{float}]}}");
+        let got = runtime.block_on(send(&transcoder, request("POST", "/v1/echo", &body)));
+        let (doubles, floats) = got.text.split_once("],").expect("two lists");
+        let printed: f64 = doubles.trim_start_matches("{\"doubles\":[").parse().expect("a double");
+        let printed32: f32 = floats.trim_start_matches("\"floats\":[").trim_end_matches("]}").parse().expect("a float");
+        prop_assert_eq!((printed.to_bits(), printed32.to_bits()), (bits64, bits32));
+        let message = &upstream.last().message;
+        prop_assert_eq!(&message[3..11], &bits64.to_le_bytes());
+        prop_assert_eq!(&message[14..], &bits32.to_le_bytes());
     }
 
     #[test]

@@ -347,3 +347,16 @@ async fn an_empty_body_is_an_empty_message() {
     assert_eq!(reached("POST", "/v1/echo", "", "Everything").await, json!({}));
     assert!(POOL.get_message_by_name("google.rpc.Status").is_none(), "the set does not bring its own");
 }
+
+#[tokio::test]
+async fn the_largest_float_goes_through_both_ways() {
+    let (got, seen) = echo("POST", "/v1/echo", r#"{"floatValue": 3.4028235e38}"#).await;
+    assert_eq!(seen.expect("reached").message[1..], f32::MAX.to_le_bytes());
+    assert_eq!(got.text, r#"{"floatValue":3.4028235e+38}"#);
+}
+
+#[tokio::test]
+async fn wrapped_floats_may_be_the_three_names() {
+    let body = r#"{"doubleWrapper":"NaN","floatWrapper":"-Infinity"}"#;
+    assert_eq!(echo("POST", "/v1/echo", body).await.0.text, body);
+}

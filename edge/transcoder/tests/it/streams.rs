@@ -1,0 +1,285 @@
+//! Server streams, raw bodies, and what is not served.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::HeaderValue;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tower::ServiceExt as _;
+use transcoder::Transcoder;
+
+use crate::gate::Recorder;
+use crate::harness::{
+    Answer, Got, Upstream, answer, builder, frame, framed, refusal, replies, request, send,
+};
+
+fn animal(legs: i32) -> Bytes {
+    frame("GetAnimalRequest", &json!({"name": "a", "legs": legs}).to_string())
+}
+
+const OK: &[(&str, &str)] = &[("grpc-status", "0")];
+const LOST: &[(&str, &str)] = &[("grpc-status", "10"), ("grpc-message", "lost")];
+
+async fn watched(accept: &str, respond: impl Fn() -> Answer + Send + Sync + 'static) -> Got {
+    let upstream = Upstream::new(move |_| respond());
+    let transcoder = builder(&upstream).build().unwrap();
+    let mut request = request("GET", "/v1/watch/x", "");
+    if !accept.is_empty() {
+        request.headers_mut().insert("accept", HeaderValue::from_str(accept).unwrap());
+    }
+    send(&transcoder, request).await
+}
+
+#[tokio::test]
+async fn a_stream_is_ndjson_by_default() {
+    for accept in ["", "*/*", "application/x-ndjson", "application/*"] {
+        let got = watched(accept, || replies([animal(1), animal(2)], OK)).await;
+        assert_eq!(got.header("content-type"), "application/x-ndjson", "{accept}");
+        assert_eq!(got.text, "{\"name\":\"a\",\"legs\":1}\n{\"name\":\"a\",\"legs\":2}\n");
+        assert!(!got.broken);
+        assert_eq!(got.header("content-length"), "");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_a_json_array_when_asked_for() {
+    let got = watched("application/json", || replies([animal(1), animal(2)], OK)).await;
+    assert_eq!(got.header("content-type"), "application/json");
+    assert_eq!(got.json(), json!([{"name": "a", "legs": 1}, {"name": "a", "legs": 2}]));
+    assert_eq!(watched("application/json", || replies([], OK)).await.text, "[]");
+}
+
+#[tokio::test]
+async fn a_stream_is_events_when_asked_for() {
+    let got = watched("text/event-stream", || replies([animal(1), animal(2)], OK)).await;
+    assert_eq!(got.header("content-type"), "text/event-stream");
+    assert_eq!(
+        got.text,
+        "id: 1\ndata: {\"name\":\"a\",\"legs\":1}\n\nid: 2\ndata: {\"name\":\"a\",\"legs\":2}\n\n"
+    );
+}
+
+#[tokio::test]
+async fn the_framing_follows_the_weights_of_accept() {
+    let got = watched("application/json;q=0.5, text/event-stream;q=0.9", || replies([], OK)).await;
+    assert_eq!(got.header("content-type"), "text/event-stream");
+    assert_eq!(watched("text/html", || replies([], OK)).await.status, 406);
+}
+
+#[tokio::test]
+async fn an_error_before_the_first_message_is_an_ordinary_error() {
+    for accept in ["", "application/json", "text/event-stream"] {
+        let got = watched(accept, || refusal(LOST)).await;
+        assert_eq!((got.status.as_u16(), got.header("content-type")), (409, "application/json"));
+        assert!(!got.broken);
+    }
+    assert_eq!(watched("", || replies([framed(&[0xff])], OK)).await.status, 502);
+}
+
+#[tokio::test]
+async fn an_error_after_the_first_message_is_in_band_and_breaks_the_body() {
+    let error = r#"{"code":10,"message":"lost","details":[]}"#;
+    let got = watched("", || replies([animal(1)], LOST)).await;
+    assert_eq!(got.text, format!("{{\"name\":\"a\",\"legs\":1}}\n{{\"error\":{error}}}\n"));
+    assert!(got.broken);
+    let got = watched("application/json", || replies([animal(1)], LOST)).await;
+    assert_eq!(got.text, format!("[{{\"name\":\"a\",\"legs\":1}},{{\"error\":{error}}}"));
+    assert!(got.broken);
+    let got = watched("text/event-stream", || replies([animal(1)], LOST)).await;
+    assert_eq!(
+        got.text,
+        format!("id: 1\ndata: {{\"name\":\"a\",\"legs\":1}}\n\nevent: error\ndata: {error}\n\n")
+    );
+    assert!(got.broken);
+}
+
+#[tokio::test]
+async fn a_stream_that_stops_without_a_status_is_broken_off() {
+    let got = watched("", || answer(futures::stream::iter([Ok(Frame::data(animal(1)))]))).await;
+    assert!(got.broken);
+    assert!(got.text.ends_with(
+        "{\"error\":{\"code\":13,\"message\":\"invalid answer from upstream\",\"details\":[]}}\n"
+    ));
+    let got = watched("", || {
+        let reset = tonic::Status::unavailable("connection to 10.1.2.3 lost");
+        answer(futures::stream::iter([Ok(Frame::data(animal(1))), Err(reset)]))
+    })
+    .await;
+    assert!(got.broken);
+    assert!(
+        got.text.ends_with("{\"error\":{\"code\":14,\"message\":\"upstream unavailable\",\"details\":[]}}\n"),
+        "{}",
+        got.text
+    );
+}
+
+#[tokio::test]
+async fn a_malformed_message_in_a_stream_breaks_it_off() {
+    let got = watched("application/json", || replies([animal(1), framed(&[0xff]), animal(2)], OK)).await;
+    assert!(got.broken);
+    assert_eq!(
+        got.text,
+        "[{\"name\":\"a\",\"legs\":1},{\"error\":{\"code\":13,\"message\":\"invalid answer from upstream\",\"details\":[]}}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_bounds_the_whole_stream() {
+    let upstream = Upstream::new(|_| {
+        let first = futures::stream::iter([Ok(Frame::data(animal(1)))]);
+        answer(first.chain(futures::stream::pending()))
+    });
+    let transcoder = builder(&upstream).build().unwrap();
+    let mut request = request("GET", "/v1/watch/x", "");
+    request.headers_mut().insert("grpc-timeout", HeaderValue::from_static("5S"));
+    let begun = tokio::time::Instant::now();
+    let got = send(&transcoder, request).await;
+    assert_eq!(begun.elapsed().as_secs(), Duration::from_secs(5).as_secs());
+    assert!(got.broken);
+    assert!(
+        got.text.ends_with("{\"error\":{\"code\":4,\"message\":\"deadline exceeded\",\"details\":[]}}\n")
+    );
+}
+
+async fn first_frame(transcoder: &Transcoder) -> (Bytes, transcoder::Body) {
+    let response = transcoder.clone().oneshot(request("GET", "/v1/watch/x", "")).await.unwrap();
+    let mut body = response.into_body();
+    let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    (data, body)
+}
+
+/// Counts itself out when dropped.
+struct Alive(Arc<AtomicUsize>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_the_upstream_call() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&dropped);
+    let upstream = Upstream::new(move |_| {
+        let alive = Alive(Arc::clone(&counter));
+        let first = futures::stream::iter([Ok(Frame::data(animal(1)))]);
+        answer(first.chain(futures::stream::poll_fn(move |_| {
+            let _held = &alive;
+            std::task::Poll::Pending
+        })))
+    });
+    let gate = Recorder::default();
+    let transcoder = builder(&upstream).gate(gate.clone()).build().unwrap();
+    let (_, body) = first_frame(&transcoder).await;
+    assert_eq!(dropped.load(Ordering::SeqCst), 0);
+    drop(body);
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    assert_eq!(gate.outcomes(), ["zoo.v1.Zoo/Watch Cancelled 200 -"]);
+}
+
+#[tokio::test]
+async fn the_upstream_is_read_only_as_fast_as_the_client_reads() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let upstream = Upstream::new(move |_| {
+        let counter = Arc::clone(&counter);
+        answer(futures::stream::repeat_with(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+            Ok(Frame::data(animal(1)))
+        }))
+    });
+    let transcoder = builder(&upstream).build().unwrap();
+    let (_, mut body) = first_frame(&transcoder).await;
+    assert!(sent.load(Ordering::SeqCst) <= 2, "{}", sent.load(Ordering::SeqCst));
+    for _ in 0..3 {
+        poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await.unwrap().unwrap();
+    }
+    assert!(sent.load(Ordering::SeqCst) <= 5, "{}", sent.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn messages_that_come_in_one_frame_are_printed_in_one_chunk() {
+    let upstream = Upstream::new(|_| {
+        let both = [animal(1), animal(2), animal(3)].concat();
+        replies([Bytes::from(both)], OK)
+    });
+    let transcoder = builder(&upstream).build().unwrap();
+    let (first, mut body) = first_frame(&transcoder).await;
+    assert_eq!(first, "{\"name\":\"a\",\"legs\":1}\n");
+    let rest = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(rest, "{\"name\":\"a\",\"legs\":2}\n{\"name\":\"a\",\"legs\":3}\n");
+}
+
+fn http_body(content_type: &str, data: &[u8]) -> Bytes {
+    let mut message = vec![10, u8::try_from(content_type.len()).unwrap()];
+    message.extend_from_slice(content_type.as_bytes());
+    message.extend_from_slice(&[18, u8::try_from(data.len()).unwrap()]);
+    message.extend_from_slice(data);
+    framed(&message)
+}
+
+#[tokio::test]
+async fn an_http_body_goes_out_as_it_is() {
+    let upstream = Upstream::new(|_| replies([http_body("text/csv; charset=utf-8", b"a,b\n")], OK));
+    let transcoder = builder(&upstream).build().unwrap();
+    let mut request = request("GET", "/v1/download/x", "");
+    request.headers_mut().insert("accept", HeaderValue::from_static("text/csv"));
+    let got = send(&transcoder, request).await;
+    assert_eq!(
+        (got.status.as_u16(), got.header("content-type"), got.text.as_str()),
+        (200, "text/csv; charset=utf-8", "a,b\n")
+    );
+    assert_eq!(got.header("content-length"), "4");
+}
+
+#[tokio::test]
+async fn the_content_type_of_an_http_body_must_be_a_media_type() {
+    for content_type in ["text/html\r\nx-evil: 1", "text", "/", "a b/c", "text/html;\u{1}", "téxt/html"] {
+        let upstream = Upstream::new(move |_| replies([http_body(content_type, b"x")], OK));
+        let transcoder = builder(&upstream).build().unwrap();
+        assert_eq!(
+            send(&transcoder, request("GET", "/v1/download/x", "")).await.status,
+            502,
+            "{content_type:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_http_bodies_is_one_body() {
+    let upstream = Upstream::new(|_| replies([http_body("image/png", b"ab"), http_body("", b"cd")], OK));
+    let transcoder = builder(&upstream).build().unwrap();
+    let got = send(&transcoder, request("GET", "/v1/download-stream/x", "")).await;
+    assert_eq!((got.header("content-type"), got.text.as_str(), got.broken), ("image/png", "abcd", false));
+    let upstream = Upstream::new(|_| replies([http_body("image/png", b"ab")], LOST));
+    let transcoder = builder(&upstream).build().unwrap();
+    let got = send(&transcoder, request("GET", "/v1/download-stream/x", "")).await;
+    assert_eq!((got.text.as_str(), got.broken), ("ab", true));
+}
+
+#[tokio::test]
+async fn an_http_body_comes_in_as_it_is() {
+    let upstream = Upstream::echo();
+    let transcoder = builder(&upstream).build().unwrap();
+    let mut request = request("POST", "/v1/upload/x", "a,b");
+    request.headers_mut().insert("content-type", HeaderValue::from_static("text/csv"));
+    assert_eq!(send(&transcoder, request).await.status, 200);
+    let seen = upstream.last().json("UploadRequest");
+    assert_eq!(seen, json!({"name": "x", "file": {"contentType": "text/csv", "data": "YSxi"}}));
+}
+
+#[tokio::test]
+async fn client_streams_are_501() {
+    let upstream = Upstream::echo();
+    let transcoder = builder(&upstream).build().unwrap();
+    let got = send(&transcoder, request("POST", "/v1/feed", "{}")).await;
+    assert_eq!((got.status.as_u16(), got.json()["code"].as_i64()), (501, Some(12)));
+}
