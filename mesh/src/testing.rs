@@ -92,6 +92,9 @@ pub async fn connection(url: &SecretString) -> AsyncPgConnection {
 
 /// The workload certificate of `service`.
 pub fn certificate(service: &str) -> TlsFiles {
+    // Tests run side by side, and one that reads while another writes finds files that do not fit together.
+    static ISSUING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one_at_a_time = ISSUING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     SHARED.ca.issue(service, &SHARED.dir.join("certificates")).expect("the CA issues")
 }
 
