@@ -5,6 +5,7 @@ pub(crate) mod escape;
 pub(crate) mod lex;
 pub(crate) mod number;
 pub(crate) mod parse;
+mod print;
 pub(crate) mod text;
 mod wkt_in;
 mod wkt_out;

@@ -109,6 +109,11 @@ impl Transcoder {
         Builder::new(descriptor_set)
     }
 
+    /// The methods that requests can be routed to, in the order of the descriptor set.
+    pub fn methods(&self) -> impl Iterator<Item = &Method> {
+        self.shared.entries.iter().map(|entry| &entry.method)
+    }
+
     pub(crate) fn new(shared: Shared) -> Self {
         Self { shared: Arc::new(shared) }
     }

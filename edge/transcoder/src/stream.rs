@@ -53,6 +53,9 @@ const BATCH_BYTES: usize = 32 << 10;
 /// a body fails, so an error right behind its text would swallow it.
 const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long a stream of events may be silent before a comment is sent, so that nobody on the way takes it for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// The body of a streamed answer. It reads the upstream only when it is itself read, and dropping it ends the call.
 pub(crate) struct JsonStream {
     shared: Arc<Shared>,
@@ -67,6 +70,8 @@ pub(crate) struct JsonStream {
     count: u64,
     /// While open the call's deadline, then the pause before the body fails.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Of a stream of events: when the next comment is due.
+    heartbeat: Option<Pin<Box<Sleep>>>,
     state: State,
 }
 
@@ -110,6 +115,7 @@ impl JsonStream {
             ready: Vec::new(),
             count: 0,
             timer: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            heartbeat: (framing == Framing::Events).then(|| Box::pin(tokio::time::sleep(HEARTBEAT))),
             state: State::Open,
         };
         if framing == Framing::Array {
@@ -210,6 +216,15 @@ impl JsonStream {
         self.shared.observe(Some(self.entry()), problem.code, StatusCode::OK, problem.cause.as_deref());
     }
 
+    /// While the upstream is silent.
+    fn beat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(heartbeat) = &mut self.heartbeat else { return Poll::Pending };
+        ready!(heartbeat.as_mut().poll(cx));
+        heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+        self.ready.extend_from_slice(b":\n\n");
+        Poll::Ready(())
+    }
+
     /// Prints what the upstream has, at most a batch of it.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(deadline) = &mut self.timer
@@ -219,7 +234,7 @@ impl JsonStream {
             return Poll::Ready(());
         }
         loop {
-            let next = ready!(self.messages.poll_next(cx));
+            let Poll::Ready(next) = self.messages.poll_next(cx) else { return self.beat(cx) };
             let printed = match next {
                 Ok(Next::Message(message)) => self.print(&message),
                 Ok(Next::End) => {
@@ -228,6 +243,9 @@ impl JsonStream {
                 }
                 Err(problem) => Err(problem),
             };
+            if let Some(heartbeat) = &mut self.heartbeat {
+                heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
+            }
             if let Err(problem) = printed {
                 self.fail(&problem);
                 return Poll::Ready(());

@@ -52,7 +52,7 @@ pub(super) struct Parser<'t, 'a, 'o> {
     /// Where the keys of the maps now open lie in `out`; innermost map last.
     key_ranges: Vec<(usize, usize)>,
     options: ParseOptions,
-    depth_left: usize,
+    pub(super) depth_left: usize,
 }
 
 impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {

@@ -138,7 +138,7 @@ impl Parser<'_, '_, '_> {
                         Token::Unescaped => self.scratch.clone(),
                     });
                 } else {
-                    self.lex.skip(&mut self.scratch, 100)?;
+                    self.lex.skip(&mut self.scratch, self.depth_left)?;
                 }
                 if !self.lex.more(b'}')? {
                     break;

@@ -155,6 +155,24 @@ async fn first_frame(transcoder: &Transcoder) -> (Bytes, transcoder::Body) {
     (data, body)
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_of_events_has_a_comment_every_15_seconds() {
+    let upstream = Upstream::new(|_| {
+        let first = futures::stream::iter([Ok(Frame::data(animal(1)))]);
+        answer(first.chain(futures::stream::pending()))
+    });
+    let transcoder = builder(&upstream).build().unwrap();
+    let mut request = request("GET", "/v1/watch/x", "");
+    request.headers_mut().insert("accept", HeaderValue::from_static("text/event-stream"));
+    let mut body = transcoder.oneshot(request).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    let begun = tokio::time::Instant::now();
+    for beat in 1..=3 {
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), ":\n\n");
+        assert_eq!(begun.elapsed().as_secs(), 15 * beat);
+    }
+}
+
 /// Counts itself out when dropped.
 struct Alive(Arc<AtomicUsize>);
 
