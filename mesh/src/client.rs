@@ -109,6 +109,7 @@ impl Target {
 #[derive(Clone)]
 pub struct Channel {
     inner: Arc<Inner>,
+    on_behalf_of_user: bool,
 }
 
 struct Inner {
@@ -136,7 +137,14 @@ impl Channel {
             .map(|address| Arc::new(Endpoint::new(address.clone(), service.clone(), identity.clone())))
             .collect();
         let authority = service.name().parse().expect("the name of a workload is a host name");
-        Self { inner: Arc::new(Inner { service, authority, endpoints }) }
+        Self { inner: Arc::new(Inner { service, authority, endpoints }), on_behalf_of_user: false }
+    }
+
+    /// The same connections, on which the access token of the user who is being served goes along, so that the call is the user's. Without this,
+    /// every call is the service's own, by its certificate: a peer gets a user's token only where it is meant to.
+    #[must_use]
+    pub fn on_behalf_of_user(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), on_behalf_of_user: true }
     }
 }
 
@@ -151,7 +159,12 @@ impl Service<Request<Body>> for Channel {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let inner = Arc::clone(&self.inner);
-        let call = Call::current();
+        let mut call = Call::current();
+        if !self.on_behalf_of_user
+            && let Some(call) = &mut call
+        {
+            call.token = None;
+        }
         Box::pin(async move { Ok(inner.call(request, call).await.unwrap_or_else(Status::into_http)) })
     }
 }

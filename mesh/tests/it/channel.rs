@@ -113,21 +113,25 @@ async fn a_service_that_never_answers_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn request_id_trace_and_token_of_the_call_go_along() {
+async fn request_id_and_trace_of_the_call_go_along_and_the_users_token_only_where_it_is_meant_to() {
     let authority = Authority::new();
     let server = Server::start(authority.identity("bookings"), echo(&Arc::default()));
     let channel = channel("bookings", &[server.address], &authority.identity("edge"));
     let current =
         Call { token: Some(SecretString::from("a.b.c")), ..Call::background(Duration::from_secs(5)) };
 
-    let response = current.clone().scope(call(&channel, idempotent())).await;
+    let own = current.clone().scope(call(&channel, idempotent())).await;
+    let users = current.clone().scope(call(&channel.on_behalf_of_user(), idempotent())).await;
 
-    assert_eq!(header(response.headers(), "got-x-request-id"), current.request_id);
-    assert_eq!(header(response.headers(), "got-traceparent"), current.traceparent);
-    assert_eq!(header(response.headers(), "got-authorization"), "Bearer a.b.c");
+    for response in [&own, &users] {
+        assert_eq!(header(response.headers(), "got-x-request-id"), current.request_id);
+        assert_eq!(header(response.headers(), "got-traceparent"), current.traceparent);
+    }
+    assert!(!own.headers().contains_key("got-authorization"));
+    assert_eq!(header(users.headers(), "got-authorization"), "Bearer a.b.c");
     assert!(!format!("{current:?}").contains("a.b.c"));
 
-    let outside = call(&channel, idempotent()).await;
+    let outside = call(&channel.on_behalf_of_user(), idempotent()).await;
     assert!(!outside.headers().contains_key("got-authorization"));
     server.stop().await;
 }
