@@ -1,0 +1,12 @@
+//! Tests of the service behind its real socket, with a real database.
+
+mod admin;
+mod config;
+mod discovery;
+mod harness;
+mod roles;
+mod schema;
+mod secrets;
+mod sessions;
+mod sign_in;
+mod sign_up;
