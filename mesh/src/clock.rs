@@ -72,3 +72,6 @@ pub fn to_proto(at: Timestamp) -> prost_types::Timestamp {
 pub fn from_proto(at: prost_types::Timestamp) -> Option<Timestamp> {
     Timestamp::new(at.seconds, at.nanos).ok().map(to_micros)
 }
+
+#[cfg(test)]
+mod tests;

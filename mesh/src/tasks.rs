@@ -53,3 +53,6 @@ impl Tasks {
         tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,8 +70,17 @@ pub async fn database(service: &'static str, migrations: fn() -> EmbeddedMigrati
     }
     let template = templates[service].clone();
     drop(templates);
-    let name = format!("{service}_{}", crate::id::generate().simple());
-    admin(&format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")).await;
+    create(service, &format!("TEMPLATE {template} STRATEGY wal_log")).await
+}
+
+/// A new database with nothing in it, which no migration has seen.
+pub async fn empty_database() -> DatabaseConfig {
+    create("empty", "").await
+}
+
+async fn create(prefix: &str, from: &str) -> DatabaseConfig {
+    let name = format!("{prefix}_{}", crate::id::generate().simple());
+    admin(&format!("CREATE DATABASE {name} {from}")).await;
     database_config(&name)
 }
 
@@ -92,6 +101,9 @@ pub async fn connection(url: &SecretString) -> AsyncPgConnection {
 
 /// The workload certificate of `service`.
 pub fn certificate(service: &str) -> TlsFiles {
+    // Tests that ask at the same time must not write the files at the same time.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Tests run side by side, and one that reads while another writes finds files that do not fit together.
     static ISSUING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one_at_a_time = ISSUING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

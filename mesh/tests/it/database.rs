@@ -1,41 +1,21 @@
 //! Databases with the tables of `mesh::migrations`.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use diesel::QueryableByName;
 use diesel::sql_types::BigInt;
-use diesel_async::{
-    AsyncConnection as _, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _,
-    SimpleAsyncConnection as _,
-};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _};
 use diesel_migrations::MigrationHarness as _;
-use mesh::postgres::Cluster;
-use secrecy::{ExposeSecret as _, SecretString};
+use mesh::config::DatabaseConfig;
+use mesh::testing;
 
 /// A database of its own for one test, on the one server of the test's process.
 pub(crate) struct Database {
-    url: SecretString,
+    pub(crate) config: DatabaseConfig,
 }
 
 impl Database {
     /// Makes it, with its tables.
     pub(crate) async fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("test{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        // The first one starts the server, which blocks.
-        let cluster = tokio::task::spawn_blocking(cluster).await.expect("no panic");
-        let mut admin = connect(&cluster.admin_url()).await;
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("created");
-        let database = Self { url: cluster.admin_url_for(&name) };
-        let conn = database.connect().await;
-        tokio::task::spawn_blocking(|| {
-            let mut harness = AsyncMigrationHarness::new(conn);
-            harness.run_pending_migrations(mesh::migrations::MIGRATIONS).map(drop).expect("migrated");
-        })
-        .await
-        .expect("no panic");
-        database
+        Self { config: testing::database("mesh", || mesh::migrations::MIGRATIONS).await }
     }
 
     /// Returns when a statement of a test waits for another transaction.
@@ -53,7 +33,7 @@ impl Database {
 
     /// A new connection.
     pub(crate) async fn connect(&self) -> AsyncPgConnection {
-        connect(&self.url).await
+        testing::connection(&self.config.url).await
     }
 }
 
@@ -74,13 +54,4 @@ async fn every_migration_can_be_undone_and_done_again() {
 struct Waiters {
     #[diesel(sql_type = BigInt)]
     count: i64,
-}
-
-async fn connect(url: &SecretString) -> AsyncPgConnection {
-    AsyncPgConnection::establish(url.expose_secret()).await.expect("connected")
-}
-
-fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(|| Cluster::temporary().expect("started"))
 }

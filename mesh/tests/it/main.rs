@@ -1,12 +1,17 @@
 //! Tests of the shared library against real parts.
 
 mod accept;
+mod calls;
 mod channel;
 mod database;
+mod echo;
+mod health;
 mod idempotency;
 mod outbox;
 mod pagination;
 mod peers;
 mod postgres;
+mod run;
 mod tls;
+mod transactions;
 mod validate;
