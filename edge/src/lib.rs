@@ -22,7 +22,8 @@ use mesh::{
 };
 use transcoder::Transcoder;
 
-use crate::{config::Config, gate::PolicyGate, limiter::Limiter};
+pub use crate::config::Config;
+use crate::{gate::PolicyGate, limiter::Limiter};
 
 /// How often the limiter forgets clients that have been quiet.
 const LIMITER_SWEEP: Duration = Duration::from_mins(1);
