@@ -101,9 +101,6 @@ pub async fn connection(url: &SecretString) -> AsyncPgConnection {
 
 /// The workload certificate of `service`.
 pub fn certificate(service: &str) -> TlsFiles {
-    // Tests that ask at the same time must not write the files at the same time.
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Tests run side by side, and one that reads while another writes finds files that do not fit together.
     static ISSUING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one_at_a_time = ISSUING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -93,7 +93,7 @@ async fn replicas_that_start_together_on_an_empty_database_all_come_up() {
     let database = testing::empty_database().await;
     let replica = || Config { database: Some(database.clone()), ..Config::new() }.start();
 
-    let replicas = futures::future::join_all([replica(), replica(), replica()]).await;
+    let replicas = futures::future::join_all((0..3).map(|_| replica())).await;
 
     for replica in replicas {
         let replica = replica.expect("started");
