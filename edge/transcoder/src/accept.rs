@@ -1,10 +1,13 @@
 //! `Content-Type` and `Accept`.
 
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 
-/// Whether the request says that its body is JSON in UTF-8.
+/// Whether the request says that its body is JSON in UTF-8, and not compressed.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
+        return false;
+    }
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let Ok(text) = value.to_str() else { return false };

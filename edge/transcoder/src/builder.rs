@@ -197,7 +197,11 @@ impl Builder {
                 };
                 let input = type_index(descriptor.input().full_name())?;
                 let output = type_index(descriptor.output().full_name())?;
-                for http_rule in rule::rules_of(&descriptor)? {
+                let http_rules = rule::rules_of(&descriptor)?;
+                if http_rules.is_empty() {
+                    continue;
+                }
+                for http_rule in http_rules {
                     let (template, route) =
                         rule::compile(&tables, &http_rule, entries.len(), input, output).map_err(invalid)?;
                     matcher.insert(&template, &route.http_method, routes.len()).map_err(|other| {

@@ -62,7 +62,8 @@ impl Messages {
         let grpc = parts
             .headers
             .get(http::header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+            .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
         let trailers_only = parts.headers.contains_key("grpc-status");
         if !grpc && !trailers_only {
             return Err(Problem::bad_gateway("content type is not application/grpc"));

@@ -158,10 +158,14 @@ fn add_mask(
         }
     }
     let Some(index) = body_type(shared, place) else { return Ok(()) };
-    let whole = place.route.body == BodyRule::Whole;
+    // What the path binds says which resource is changed, and is no change itself.
     let mask = mask::of_body(tables, index, text, |field| {
-        let bound = |capture: &crate::route::rule::Capture| capture.field.first() == Some(&field);
-        whole && (field == mask_field || place.route.captures.iter().any(bound))
+        let bound: &[usize] = match place.route.body {
+            BodyRule::Field(body) => &[body, field],
+            BodyRule::Whole | BodyRule::None => &[field],
+        };
+        (place.route.body == BodyRule::Whole && field == mask_field)
+            || place.route.captures.iter().any(|capture| capture.field == bound)
     })?;
     put_tag(out, number, LEN);
     let open = open_len(out);

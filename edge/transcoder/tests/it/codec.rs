@@ -225,7 +225,7 @@ fn difference(path: &str, left: &serde_json::Value, right: &serde_json::Value) -
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
     fn the_codec_agrees_with_prost_reflect_in_both_directions(seed in any::<u64>()) {

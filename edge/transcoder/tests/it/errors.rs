@@ -132,6 +132,11 @@ async fn an_answer_that_is_not_grpc_is_502() {
         answer.headers_mut().insert("content-type", "text/html".parse().unwrap());
         answer
     };
+    let grpc_web = || {
+        let mut answer = reply(framed(&[]));
+        answer.headers_mut().insert("content-type", "application/grpc-web".parse().unwrap());
+        answer
+    };
     let not_found = || {
         let mut answer = reply(framed(&[]));
         *answer.status_mut() = http::StatusCode::NOT_FOUND;
@@ -141,6 +146,7 @@ async fn an_answer_that_is_not_grpc_is_502() {
     compressed[0] = 1;
     let cases: Vec<Box<dyn Fn() -> Answer + Send + Sync>> = vec![
         Box::new(html),
+        Box::new(grpc_web),
         Box::new(not_found),
         Box::new(|| replies([framed(&[])], &[])),
         Box::new(|| replies([framed(&[])], &[("grpc-status", "x")])),

@@ -34,7 +34,9 @@ async fn a_mask_in_the_request_is_kept() {
 }
 
 #[tokio::test]
-async fn the_mask_of_a_whole_body_leaves_out_what_the_path_binds() {
+async fn the_mask_leaves_out_what_the_path_binds() {
     let seen = reached("PATCH", "/v1/whole/n", r#"{"title": "x", "name": "n"}"#, "WholeUpdateRequest").await;
     assert_eq!(seen, json!({"name": "n", "title": "x", "updateMask": "title"}));
+    let seen = patched("/v1/animals/leo", r#"{"name": "animals/leo", "legs": 3}"#).await;
+    assert_eq!(seen["updateMask"], "legs");
 }

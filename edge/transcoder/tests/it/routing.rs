@@ -236,6 +236,25 @@ async fn only_json_in_utf_8_is_taken() {
 }
 
 #[tokio::test]
+async fn a_compressed_body_is_415() {
+    let upstream = Upstream::echo();
+    let transcoder = builder(&upstream).build().unwrap();
+    for (coding, expected) in [("identity", 200), ("gzip", 415)] {
+        let mut request = request("POST", "/v1/echo", "{}");
+        request.headers_mut().insert("content-encoding", coding.parse().unwrap());
+        assert_eq!(send(&transcoder, request).await.status, expected, "{coding}");
+    }
+}
+
+#[test]
+fn the_methods_that_have_rules_are_listed() {
+    let transcoder = builder(&Upstream::echo()).build().unwrap();
+    let names: Vec<_> = transcoder.methods().map(transcoder::Method::name).collect();
+    assert_eq!(names.first(), Some(&"Echo"));
+    assert!(!names.contains(&"Unannotated"));
+}
+
+#[tokio::test]
 async fn an_accept_that_cannot_be_met_is_406() {
     let upstream = Upstream::echo();
     let transcoder = builder(&upstream).build().unwrap();
