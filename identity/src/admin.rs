@@ -95,7 +95,7 @@ async fn create(
     password: Password,
     now: Timestamp,
 ) -> Result<PrincipalId, Error> {
-    let hash = passwords.make(password).await?;
+    let hash = passwords.patient().make(password).await?;
     let id = PrincipalId::generate();
     let created = db
         .transaction("create_account", async |conn| sign_up::create(conn, id, user, &hash, ACTOR, now).await)

@@ -55,6 +55,9 @@ pub enum Error {
     /// The refresh token is unknown, expired, spent, altered, or its session over: nobody outside learns which.
     #[error("the refresh token is not valid; sign in again")]
     RefreshInvalid,
+    /// The caller is no admin any more, whatever the access token says.
+    #[error("you may not call this method")]
+    NotAdmin,
     /// No such user.
     #[error("no user {0}")]
     UserNotFound(PrincipalId),
@@ -116,6 +119,7 @@ impl From<Error> for Status {
             Error::UsernameTaken => ("USERNAME_TAKEN", users()),
             Error::InvalidCredentials => ("INVALID_CREDENTIALS", Refusal::Unauthenticated),
             Error::RefreshInvalid => ("REFRESH_INVALID", Refusal::Unauthenticated),
+            Error::NotAdmin => ("ACCESS_DENIED", Refusal::PermissionDenied),
             Error::UserNotFound(id) => ("USER_NOT_FOUND", Refusal::NotFound { resource: id.name() }),
             Error::RoleNotFound(role) => {
                 ("ROLE_NOT_FOUND", Refusal::NotFound { resource: format!("roles/{role}") })

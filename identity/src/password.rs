@@ -42,6 +42,9 @@ const WAITING_PER_THREAD_MAX: usize = 8;
 /// How long a job may wait for a thread.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
+/// How long an operator's job may wait.
+const PATIENT_WAIT_MAX: Duration = Duration::from_mins(1);
+
 /// An argon2id hash in PHC string format. Only a hash that [`Passwords`] has computed is one, so nothing else is ever stored.
 #[derive(Clone)]
 pub struct PasswordHash(String);
@@ -130,6 +133,12 @@ impl Passwords {
             })?;
         }
         Ok(passwords)
+    }
+
+    /// As these, but a caller waits up to a minute for a thread: for an operator, who would only come back.
+    #[must_use]
+    pub(crate) fn patient(&self) -> Self {
+        Self { wait_max: PATIENT_WAIT_MAX, ..self.clone() }
     }
 
     fn with_queue(config: &PasswordConfig) -> anyhow::Result<Self> {

@@ -26,16 +26,24 @@ pub(super) async fn handle(
     identity: &Handlers,
     request: Request<pb::AssignRoleRequest>,
 ) -> Result<Response<pb::User>, Status> {
-    let actor = Caller::of(&request)?.principal()?.name();
+    let actor = Caller::of(&request)?.principal()?;
     let RoleOfUser { user, role } = request.into_inner().try_into()?;
     let now = identity.clock.now();
 
     let user = identity
         .db
-        .transaction("assign_role", async |conn| assign(conn, user, &role, &actor, now).await)
+        .transaction("assign_role", async |conn| {
+            may_administer(conn, actor).await?;
+            assign(conn, user, &role, &actor.name(), now).await
+        })
         .await?;
 
     Ok(Response::new(to_proto(user)))
+}
+
+/// Refuses an admin who was deposed after the access token was issued: otherwise they could make themselves one again.
+pub(super) async fn may_administer(conn: &mut AsyncPgConnection, actor: PrincipalId) -> Result<(), Error> {
+    if store::roles::is_admin(conn, actor).await? { Ok(()) } else { Err(Error::NotAdmin) }
 }
 
 /// Gives the role, and writes it down.

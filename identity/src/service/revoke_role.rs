@@ -4,7 +4,11 @@ use mesh::auth::Caller;
 use proto::identity::v1 as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, assign_role::RoleOfUser, to_proto};
+use super::{
+    Handlers,
+    assign_role::{RoleOfUser, may_administer},
+    to_proto,
+};
 use crate::{
     domain::roles::{ADMIN, CUSTOMER},
     error::Error,
@@ -18,7 +22,7 @@ pub(super) async fn handle(
     identity: &Handlers,
     request: Request<pb::RevokeRoleRequest>,
 ) -> Result<Response<pb::User>, Status> {
-    let actor = Caller::of(&request)?.principal()?.name();
+    let actor = Caller::of(&request)?.principal()?;
     let RoleOfUser { user, role } = request.into_inner().try_into()?;
     let now = identity.clock.now();
 
@@ -26,6 +30,7 @@ pub(super) async fn handle(
         .db
         .transaction("revoke_role", async |conn| {
             store::roles::lock(conn, &role).await?;
+            may_administer(conn, actor).await?;
             let before = store::users::lock(conn, user).await?;
             let holds = before.roles.contains(&role);
             if role == CUSTOMER {
@@ -40,7 +45,7 @@ pub(super) async fn handle(
             }
             let event = Event {
                 action: "role.revoke",
-                actor: actor.clone(),
+                actor: actor.name(),
                 target: format!("{}/roles/{role}", user.name()),
                 outcome: if revoked { Outcome::Done } else { Outcome::Unchanged },
                 at: now,

@@ -66,6 +66,16 @@ pub(crate) async fn revoke(
     Ok(diesel::delete(user_roles::table.find((user, role))).execute(conn).await? > 0)
 }
 
+/// Whether the user is an admin now, and may sign in.
+pub(crate) async fn is_admin(conn: &mut AsyncPgConnection, user: PrincipalId) -> Result<bool, Error> {
+    let admin = user_roles::table
+        .inner_join(users::table)
+        .filter(user_roles::role.eq(ADMIN))
+        .filter(user_roles::user_id.eq(user))
+        .filter(users::status.eq("active"));
+    Ok(diesel::select(diesel::dsl::exists(admin)).get_result(conn).await?)
+}
+
 /// Whether somebody else is an admin and may sign in.
 pub(crate) async fn has_other_admin(conn: &mut AsyncPgConnection, user: PrincipalId) -> Result<bool, Error> {
     let others = user_roles::table

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use mesh::auth::PrincipalId;
 use proto::identity::v1::{
-    AssignRoleRequest, GetUserRequest, ListRolesRequest, admin_service_client::AdminServiceClient,
+    AssignRoleRequest, GetUserRequest, ListRolesRequest, Tokens, admin_service_client::AdminServiceClient,
 };
 use tonic::Code;
 
@@ -126,18 +126,34 @@ async fn the_last_admin_stays_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_admins_who_depose_each_other_at_once_one_stays() {
+async fn of_two_admins_who_resign_at_once_one_stays() {
     let t = TestIdentity::start().await;
-    let (first, admin) = t.admin("first@example.org").await;
-    let (second, _) = t.admin("second@example.org").await;
-    let ids = [first.to_string(), second.to_string()];
+    let admins = [t.admin("first@example.org").await, t.admin("second@example.org").await];
 
-    let outcomes = join_all(ids.iter().map(|id| t.revoke(&admin.access_token, id, "admin"))).await;
+    let resign = async |(id, tokens): &(PrincipalId, Tokens)| {
+        t.revoke(&tokens.access_token, &id.to_string(), "admin").await
+    };
+    let outcomes = join_all(admins.iter().map(resign)).await;
 
     let reasons: Vec<_> =
         outcomes.into_iter().filter_map(Result::err).map(|status| mesh::status::reason(&status)).collect();
     assert_eq!(reasons, ["LAST_ADMIN"]);
     assert_eq!(t.texts("SELECT role AS text FROM user_roles WHERE role = 'admin'").await, ["admin"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_admin_cannot_come_back_with_the_old_token() {
+    let t = TestIdentity::start().await;
+    let (_, admin) = t.admin("first@example.org").await;
+    let (deposed, old) = t.admin("second@example.org").await;
+    t.revoke(&admin.access_token, &deposed.to_string(), "admin").await.expect("deposed");
+
+    let again = t.assign(&old.access_token, &deposed.to_string(), "admin").await.expect_err("refused");
+    assert_eq!(again.code(), Code::PermissionDenied);
+    let revenge =
+        t.revoke(&old.access_token, &deposed.to_string(), "flight_company").await.expect_err("refused");
+    assert_eq!(revenge.code(), Code::PermissionDenied);
+    assert_eq!(t.me(&old.access_token).await.expect("me").roles, ["customer"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
