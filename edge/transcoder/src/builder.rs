@@ -202,9 +202,9 @@ impl Builder {
                     continue;
                 }
                 for http_rule in http_rules {
-                    let (template, route) =
+                    let route =
                         rule::compile(&tables, &http_rule, entries.len(), input, output).map_err(invalid)?;
-                    matcher.insert(&template, &route.http_method, routes.len()).map_err(|other| {
+                    matcher.insert(&route.template, &route.http_method, routes.len()).map_err(|other| {
                         let first = routes.get(other).and_then(|route| entries.get(route.method));
                         BuildError::Ambiguous {
                             first: first.map_or_else(|| name.clone(), |entry| full_name(&entry.method)),

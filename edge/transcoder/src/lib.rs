@@ -31,6 +31,7 @@ mod grpc;
 mod http_body;
 mod json;
 mod mask;
+mod openapi;
 mod percent;
 mod query;
 mod read;

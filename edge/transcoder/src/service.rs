@@ -114,6 +114,12 @@ impl Transcoder {
         self.shared.entries.iter().map(|entry| &entry.method)
     }
 
+    /// An OpenAPI 3.1 document of what is served, with the comments of the `.proto` files when the descriptor set carries
+    /// them.
+    pub fn openapi(&self, title: &str, version: &str) -> serde_json::Value {
+        crate::openapi::document(&self.shared, title, version)
+    }
+
     pub(crate) fn new(shared: Shared) -> Self {
         Self { shared: Arc::new(shared) }
     }

@@ -120,6 +120,8 @@ pub(crate) struct Route {
     pub(crate) method: usize,
     pub(crate) http_method: String,
     pub(crate) captures: Vec<Capture>,
+    /// As written, for the document.
+    pub(crate) template: Template,
     pub(crate) body: BodyRule,
     /// Index of the field of the reply that is the answer, when it is not the whole reply.
     pub(crate) response: Option<usize>,
@@ -132,7 +134,7 @@ pub(crate) fn compile(
     method: usize,
     input: usize,
     output: usize,
-) -> Result<(Template, Route), String> {
+) -> Result<Route, String> {
     let pattern = rule.pattern.as_ref().ok_or("the rule has no HTTP method")?;
     if !rule.additional_bindings.is_empty() {
         return Err("additional_bindings do not nest".to_owned());
@@ -173,8 +175,7 @@ pub(crate) fn compile(
             Some(top_field(tables, output, name).ok_or_else(|| format!("response_body: no field `{name}`"))?)
         }
     };
-    let route = Route { method, http_method: http_method.to_owned(), captures, body, response };
-    Ok((template, route))
+    Ok(Route { method, http_method: http_method.to_owned(), captures, template, body, response })
 }
 
 fn top_field(tables: &Tables, message: usize, name: &str) -> Option<usize> {

@@ -13,6 +13,7 @@ mod json_in;
 mod json_out;
 mod mask;
 mod network;
+mod openapi;
 mod query;
 mod routing;
 mod streams;
