@@ -207,18 +207,42 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// `key=value` flags.
     pub flags: Vec<String>,
+    /// What is wrong with the sources themselves, one sentence each.
+    pub problems: Vec<String>,
 }
 
 impl Sources {
     /// The process's environment, with `.env` of the working directory below it.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process(file: Option<PathBuf>, flags: Vec<String>) -> Self {
-        let dotenv = dotenvy::from_path_iter(".env").into_iter().flatten().filter_map(Result::ok);
+        let (mut environment, problems) = dotenv(Path::new(".env"));
         // Names and values that are not text belong to other programs, and are no reason to panic.
         let own = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self { file, environment: dotenv.chain(own).collect(), flags }
+        environment.extend(own);
+        Self { file, environment, flags, problems }
     }
+}
+
+/// The variables in a file of `NAME=value` lines, and what is wrong with it. No file is as good as an empty one.
+fn dotenv(path: &Path) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut variables, mut problems) = (Vec::new(), Vec::new());
+    let lines = match dotenvy::from_path_iter(path) {
+        Ok(lines) => lines,
+        Err(error) if error.not_found() => return (variables, problems),
+        Err(error) => {
+            problems.push(format!("the file {} cannot be read: {error}", path.display()));
+            return (variables, problems);
+        }
+    };
+    for line in lines {
+        match line {
+            Ok(variable) => variables.push(variable),
+            // The error itself quotes the line.
+            Err(_) => problems.push(format!("the file {} has a line that is not NAME=value", path.display())),
+        }
+    }
+    (variables, problems)
 }
 
 /// Everything that is wrong with a configuration.
@@ -244,7 +268,7 @@ fn lines(problems: &[String]) -> String {
 ///
 /// Every unknown setting, every value of the wrong type and every missing one, all at once.
 pub fn load<C: Configuration>(service: &'static str, sources: &Sources) -> Result<C, ConfigError> {
-    let mut problems = Vec::new();
+    let mut problems = sources.problems.clone();
     let settings = settings(service, sources, &mut problems);
     let known = Value::serialize(C::default()).expect("a configuration is a tree of tables");
     let defaults = || Figment::from(Serialized::defaults(C::default()));

@@ -86,6 +86,7 @@ fn sources(file: Option<&Path>, environment: &[(&str, &str)], flags: &[&str]) ->
         file: file.map(Path::to_owned),
         environment: environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        problems: vec![],
     }
 }
 
@@ -198,6 +199,21 @@ fn a_configuration_file_that_is_not_toml_is_not_quoted() {
     let problems = problems(&sources(Some(&toml), &[URL], &[]));
 
     assert_eq!(problems, [format!("the file {} is not TOML: see line 3", toml.display())]);
+}
+
+#[test]
+fn a_broken_line_of_the_environment_file_is_said_and_not_quoted() {
+    let at =
+        file("JETWAY_SAMPLE_GREETING=hello\ncanary-value without a name\nJETWAY_SAMPLE_HOLD_SECONDS=7\n");
+
+    let (environment, problems) = dotenv(&at);
+
+    assert_eq!(environment.len(), 2, "{environment:?}");
+    assert_eq!(problems, [format!("the file {} has a line that is not NAME=value", at.display())]);
+    let sources = Sources { environment, problems: problems.clone(), ..Sources::default() };
+    let all = self::problems(&sources);
+    assert_eq!(all, [problems[0].as_str(), "`database.url` is missing"]);
+    assert_eq!(dotenv(Path::new("/no/such/.env")), (vec![], vec![]));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use proto::policy::{Method, RequestId};
 use tonic::Status;
 
 use super::{Rules, Violation};
+use crate::call::Call;
 use crate::status::{Refusal, invalid_fields};
 
 /// The largest request that is read, in bytes, compressed or not.
@@ -96,7 +97,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let checked = match collect(body).await {
+            let checked = match in_time(&parts.extensions, collect(body)).await {
                 Ok(frame) => unary.check(rules, &parts.headers, &frame).map(|()| frame),
                 Err(status) => Err(status),
             };
@@ -170,6 +171,18 @@ fn not_one_message(input: &MessageDescriptor) -> Status {
         "REQUEST_MALFORMED",
         format!("the request is not one encoded {}", input.full_name()),
     )
+}
+
+/// The outcome of `reading`, if it comes before the deadline of the call: a peer may begin to send and never end.
+async fn in_time(
+    extensions: &http::Extensions,
+    reading: impl Future<Output = Result<Bytes, Status>>,
+) -> Result<Bytes, Status> {
+    let Some(call) = extensions.get::<Call>() else { return reading.await };
+    tokio::time::timeout_at(call.deadline, reading).await.unwrap_or_else(|_| {
+        let message = "the request did not arrive in time";
+        Err(Refusal::DeadlineExceeded.status(DOMAIN, "DEADLINE_EXCEEDED", message))
+    })
 }
 
 /// Reads the whole body.

@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 
 use crate::echo::{
     ASSIGN_ROLE, GET_JWKS, GET_ME, Handler, LIST_OPERATIONS, LIST_ROLES, Platform, SIGN_OUT, ask, bearer,
-    send,
+    send, soon,
 };
 use crate::peers::{answer, header};
 
@@ -275,7 +275,7 @@ async fn a_handler_that_only_reads_is_dropped_at_the_deadline() {
     let late = ask(&platform.channel("edge"), GET_JWKS, &[("grpc-timeout", "50m".to_owned())]).await;
 
     assert_eq!(late.expect_err("too long").code(), Code::DeadlineExceeded);
-    signals.dropped.notified().await;
+    soon(signals.dropped.notified()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,7 +287,7 @@ async fn a_handler_that_writes_ends_what_it_began_when_the_deadline_passes() {
 
     assert_eq!(late.expect_err("too long").code(), Code::DeadlineExceeded);
     signals.leave.notify_one();
-    signals.finished.notified().await;
+    soon(signals.finished.notified()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,10 +303,10 @@ async fn a_handler_that_writes_ends_what_it_began_when_the_client_goes_away() {
             () = signals.entered.notified() => {}
         }
     }
-    signals.dropped.notified().await;
+    soon(signals.dropped.notified()).await;
 
     signals.leave.notify_one();
-    signals.finished.notified().await;
+    soon(signals.finished.notified()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

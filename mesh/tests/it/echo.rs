@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -143,7 +144,7 @@ impl Platform {
         let issuer = Issuer::start().await;
         let config = Config { identity: Some(issuer.target()), handler, ..Config::new() };
         let running = config.start().await.expect("the service starts");
-        running.ready().await;
+        soon(running.ready()).await;
         Self { issuer, running }
     }
 
@@ -151,6 +152,11 @@ impl Platform {
     pub(crate) fn channel(&self, peer: &str) -> Channel {
         testing::channel(peer, "bookings", self.running.address())
     }
+}
+
+/// What a future returns, which it does within moments: a test that waits for what does not come fails.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it happens soon")
 }
 
 /// The header and value that carry a token.

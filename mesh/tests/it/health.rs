@@ -14,7 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::database::Database;
-use crate::echo::Config;
+use crate::echo::{Config, soon};
 
 /// A connection to the probe port, as the kubelet makes it.
 async fn probe(running: &Running) -> Channel {
@@ -38,13 +38,16 @@ async fn status(running: &Running, service: &str) -> Result<ServingStatus, Code>
 async fn until(running: &Running, service: &str, expected: ServingStatus) {
     let mut client = HealthClient::new(probe(running).await);
     let mut changes = client.watch(named(service)).await.expect("watched").into_inner();
-    while changes.message().await.expect("the stream goes on").expect("a status").status() != expected {}
+    soon(async {
+        while changes.message().await.expect("the stream goes on").expect("a status").status() != expected {}
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_ready_says_so_under_every_name_and_no_other() {
     let running = Config::new().start().await.expect("started");
-    running.ready().await;
+    soon(running.ready()).await;
 
     for name in mesh::health::NAMES {
         assert_eq!(status(&running, name).await, Ok(ServingStatus::Serving), "{name:?}");
@@ -56,7 +59,7 @@ async fn a_service_that_is_ready_says_so_under_every_name_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_may_ask_for_health_without_a_token() {
     let running = Config::new().start().await.expect("started");
-    running.ready().await;
+    soon(running.ready()).await;
     let channel = testing::channel("edge", "bookings", running.address());
 
     let answer = HealthClient::new(channel).check(named("readiness")).await.expect("an answer");
@@ -93,7 +96,7 @@ async fn without_its_database_a_service_lives_and_is_not_ready_until_it_is_back(
     let (own, other) = (Database::new().await, Database::new().await);
     let running =
         Config { database: Some(own.config.clone()), ..Config::new() }.start().await.expect("started");
-    running.ready().await;
+    soon(running.ready()).await;
     // From another database of the same server, this one can be closed to everybody.
     let mut admin = other.connect().await;
     let url: tokio_postgres::Config = own.config.url.expose_secret().parse().expect("a URL");

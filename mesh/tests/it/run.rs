@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::database::Database;
-use crate::echo::{Config, GET_JWKS, Handler, SIGN_OUT, ask};
+use crate::echo::{Config, GET_JWKS, Handler, SIGN_OUT, ask, soon};
 use crate::peers::answer;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn a_stop_lets_calls_in_flight_end_and_takes_no_new_connection() {
             };
             tokio::join!(running.stop(), refused);
         };
-        let (answered, ()) = tokio::join!(ask(&channel, path, &[]), stopped);
+        let (answered, ()) = soon(async { tokio::join!(ask(&channel, path, &[]), stopped) }).await;
 
         answered.expect("the call was finished");
     }
@@ -97,7 +97,7 @@ async fn replicas_that_start_together_on_an_empty_database_all_come_up() {
 
     for replica in replicas {
         let replica = replica.expect("started");
-        replica.ready().await;
+        soon(replica.ready()).await;
         replica.stop().await;
     }
     assert_eq!(migrations(&database).await, 2);

@@ -164,7 +164,8 @@ async fn transactions_that_wait_for_each_other_both_succeed() {
 
     one.expect("committed");
     other.expect("committed");
-    assert_eq!((attempts.load(Ordering::SeqCst), sum(&database).await), (3, 4));
+    assert!(attempts.load(Ordering::SeqCst) > 2, "one of them was run again");
+    assert_eq!(sum(&database).await, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::Write as _;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -9,6 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
+use mesh::call::Call;
 use mesh::validate::{Layer, REQUEST_BYTES_MAX, Rules, VIOLATIONS_MAX};
 use prost::Message;
 use proto::bookings::v1::{CreateHoldRequest, HoldItem};
@@ -269,11 +271,15 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Calls a server behind the layer that answers with the body it was sent.
 async fn send(path: &str, encoding: &str, body: Bytes) -> Result<Bytes, Status> {
+    let request =
+        Request::post(path).header("grpc-encoding", encoding).body(Body::from(body)).expect("a request");
+    send_request(request).await
+}
+
+async fn send_request(request: Request<Body>) -> Result<Bytes, Status> {
     let handler = tower::service_fn(async |request: Request<Body>| {
         Ok::<_, Infallible>(Response::new(request.into_body()))
     });
-    let request =
-        Request::post(path).header("grpc-encoding", encoding).body(Body::from(body)).expect("a request");
     let response = Layer::new().layer(handler).oneshot(request).await.expect("infallible");
     if let Some(status) = Status::from_header_map(response.headers()) {
         return Err(status);
@@ -370,4 +376,17 @@ async fn calls_of_unknown_methods_pass_untouched() {
     let body = Bytes::from_static(b"anything");
     let passed = send("/grpc.health.v1.Health/Check", "identity", body.clone()).await.expect("passed");
     assert_eq!(passed, body);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_given_up_at_the_deadline() {
+    let body = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+    let request = Request::post(CREATE_HOLD)
+        .extension(Call::background(Duration::from_millis(10)))
+        .body(body)
+        .expect("a request");
+
+    let status = send_request(request).await.expect_err("too late");
+
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
 }
