@@ -1,0 +1,10 @@
+DROP TABLE sagas;
+DROP TABLE cancellations;
+DROP TABLE coupons;
+DROP TABLE tickets;
+DROP SEQUENCE ticket_serials;
+DROP TABLE passengers;
+DROP TABLE seats;
+DROP TABLE bookings;
+DROP TABLE hold_items;
+DROP TABLE holds;

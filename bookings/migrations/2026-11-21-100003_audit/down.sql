@@ -1,0 +1,11 @@
+DROP VIEW audit_payments;
+DROP VIEW audit_examined;
+DROP VIEW audit_b11;
+DROP VIEW audit_b10;
+DROP VIEW audit_b09;
+DROP VIEW audit_b08;
+DROP VIEW audit_b05;
+DROP VIEW audit_b04;
+DROP VIEW audit_b03;
+DROP VIEW audit_b02;
+DROP VIEW audit_b01;

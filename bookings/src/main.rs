@@ -1,0 +1,7 @@
+//! The service `bookings` as a process of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mesh::run::run::<bookings::Bookings>()
+}
