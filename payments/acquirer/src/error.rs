@@ -50,7 +50,8 @@ impl From<Error> for Status {
                 ("DATABASE_UNAVAILABLE", Refusal::Unavailable { retry_after: Duration::from_secs(1) })
             }
             Error::OperationCorrupt(_) | Error::Database(_) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "internal error");
+                let cause: &dyn std::error::Error = &error;
+                tracing::error!(error = cause, "internal error");
                 return Refusal::Internal.status(DOMAIN, "INTERNAL", "internal error");
             }
         };

@@ -1,0 +1,4 @@
+DROP TABLE captures;
+DROP TABLE attempts;
+DROP TABLE refunds;
+DROP TABLE payment_intents;

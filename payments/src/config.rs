@@ -1,0 +1,98 @@
+//! Settings of payments.
+
+use std::path::PathBuf;
+
+use mesh::config::{
+    Configuration, DatabaseConfig, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where to listen. Default: 127.0.0.1:50053.
+    pub server: ServerConfig,
+    /// Logs.
+    pub telemetry: TelemetryConfig,
+    /// The workload certificate of `payments`.
+    pub tls: TlsFiles,
+    /// Its own database.
+    pub database: DatabaseConfig,
+    /// Where token keys come from.
+    pub identity: TargetConfig,
+    /// The acquirer.
+    pub acquirer: TargetConfig,
+    /// The file with the clock's offset.
+    pub clock_file: Option<PathBuf>,
+    /// Whether the acquirer is the simulated one, whose record may be read.
+    pub simulator: bool,
+    /// The file with the vault's keys; see [`crate::vault::create_keys_file`].
+    pub keys_file: PathBuf,
+    /// What looks for answers that were lost.
+    pub janitor: JanitorConfig,
+}
+
+/// What looks for answers that were lost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JanitorConfig {
+    /// Pause between two rounds, in milliseconds.
+    pub interval_ms: u64,
+    /// How long an answer may take before the acquirer is asked for it, in milliseconds.
+    pub age_ms: u64,
+}
+
+impl Default for JanitorConfig {
+    fn default() -> Self {
+        Self { interval_ms: 5_000, age_ms: 10_000 }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: ServerConfig::on_loopback(50053),
+            telemetry: TelemetryConfig::default(),
+            tls: TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), roots: PathBuf::new() },
+            database: DatabaseConfig::default(),
+            identity: TargetConfig::on_loopback(50051),
+            acquirer: TargetConfig::on_loopback(50060),
+            clock_file: None,
+            simulator: false,
+            keys_file: PathBuf::new(),
+            janitor: JanitorConfig::default(),
+        }
+    }
+}
+
+impl Configuration for Config {
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            server: &self.server,
+            telemetry: &self.telemetry,
+            tls: &self.tls,
+            database: Some(&self.database),
+            identity: Some(&self.identity),
+            clock_file: self.clock_file.as_ref(),
+        }
+    }
+
+    fn check(&self) -> Vec<String> {
+        let mut problems = self.database.check();
+        for (key, path) in [
+            ("tls.certificate", &self.tls.certificate),
+            ("tls.key", &self.tls.key),
+            ("tls.roots", &self.tls.roots),
+            ("keys_file", &self.keys_file),
+        ] {
+            if path.as_os_str().is_empty() {
+                problems.push(format!("`{key}` is missing"));
+            }
+        }
+        if self.janitor.interval_ms == 0 {
+            problems.push("`janitor.interval_ms` must be at least 1".to_owned());
+        }
+        problems
+    }
+}

@@ -1,0 +1,3 @@
+//! Work that nobody calls for.
+
+pub(crate) mod janitor;

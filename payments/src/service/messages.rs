@@ -1,0 +1,89 @@
+//! Domain values as messages.
+
+use mesh::clock::to_proto;
+use proto::{
+    payments::v1::{self as pb, payment_intent},
+    r#type,
+};
+
+use crate::domain::{
+    card::PaymentMethod,
+    money::Money,
+    payment_intent::{CaptureMethod, PaymentIntent, State},
+    refund::{self, Refund},
+};
+
+pub(crate) fn money(amount: Money) -> r#type::Money {
+    r#type::Money { currency_code: amount.currency().code().to_owned(), amount_minor: amount.minor() }
+}
+
+pub(crate) fn payment_method(method: &PaymentMethod) -> pb::PaymentMethod {
+    pb::PaymentMethod {
+        name: method.id.name(),
+        uid: method.id.to_string(),
+        create_time: Some(to_proto(method.created_at)),
+        customer: method.customer.name(),
+        brand: method.brand.clone(),
+        bin6: method.bin6.clone(),
+        last4: method.last4.clone(),
+        exp_month: method.exp_month.into(),
+        exp_year: method.exp_year.into(),
+        fingerprint: method.fingerprint.clone(),
+    }
+}
+
+pub(crate) fn payment_intent(intent: &PaymentIntent) -> pb::PaymentIntent {
+    let state = match intent.state {
+        State::RequiresPaymentMethod => payment_intent::State::RequiresPaymentMethod,
+        State::RequiresConfirmation => payment_intent::State::RequiresConfirmation,
+        State::Processing(_) => payment_intent::State::Processing,
+        State::RequiresCapture => payment_intent::State::RequiresCapture,
+        State::Succeeded => payment_intent::State::Succeeded,
+        State::Canceled => payment_intent::State::Canceled,
+    };
+    let capture_method = match intent.capture_method {
+        CaptureMethod::Automatic => payment_intent::CaptureMethod::Automatic,
+        CaptureMethod::Manual => payment_intent::CaptureMethod::Manual,
+    };
+    pb::PaymentIntent {
+        name: intent.id.name(),
+        uid: intent.id.to_string(),
+        create_time: Some(to_proto(intent.created_at)),
+        update_time: Some(to_proto(intent.updated_at)),
+        state: state.into(),
+        customer: intent.customer.name(),
+        merchant: format!("merchants/{}", intent.merchant),
+        amount: Some(money(intent.amount)),
+        amount_capturable_minor: intent.capturable_minor(),
+        amount_captured_minor: intent.captured_minor,
+        amount_refunded_minor: intent.refunded_minor,
+        capture_method: capture_method.into(),
+        payment_method: intent.payment_method.map(|method| method.name()).unwrap_or_default(),
+        last_payment_error: intent.last_error.as_ref().map(|error| pb::PaymentError {
+            code: error.code.clone(),
+            decline_code: error.decline_code.clone(),
+            message: error.message.clone(),
+            attempt: error.attempt,
+        }),
+        reference: intent.reference.clone(),
+    }
+}
+
+pub(crate) fn refund(refund: &Refund) -> pb::Refund {
+    let state = match refund.state {
+        refund::State::Pending => pb::refund::State::Pending,
+        refund::State::Succeeded => pb::refund::State::Succeeded,
+        refund::State::Failed => pb::refund::State::Failed,
+        refund::State::Canceled => pb::refund::State::Canceled,
+    };
+    pb::Refund {
+        name: refund.id.name(),
+        uid: refund.id.to_string(),
+        create_time: Some(to_proto(refund.created_at)),
+        update_time: Some(to_proto(refund.updated_at)),
+        state: state.into(),
+        payment_intent: refund.intent.name(),
+        amount: Some(money(refund.amount)),
+        reason: refund.reason.clone(),
+    }
+}

@@ -1,0 +1,18 @@
+//! Rows and queries. Every function takes the connection, so the caller owns the transaction; none decides anything.
+//!
+//! Locking order: payment method, payment intent, refund, attempt, ledger balances in ascending account id.
+
+pub(crate) mod attempts;
+pub(crate) mod captures;
+pub(crate) mod intents;
+pub(crate) mod ledger;
+pub(crate) mod merchants;
+pub(crate) mod methods;
+pub(crate) mod refunds;
+
+use crate::{domain::money::Money, error::Error};
+
+/// A stored amount.
+fn money(row: impl std::fmt::Display, currency: &str, minor: i64) -> Result<Money, Error> {
+    Money::new(currency, minor).map_err(|_| Error::Corrupt(row.to_string()))
+}
