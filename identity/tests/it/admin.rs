@@ -1,9 +1,6 @@
 //! Accounts made by an operator.
 
-use std::{
-    io::Write as _,
-    process::{Command, Output, Stdio},
-};
+use std::{io::Write as _, process::Output};
 
 use identity::{
     admin::{Account, ensure_account},
@@ -11,26 +8,16 @@ use identity::{
     password::Passwords,
 };
 use mesh::clock::Clock;
-use secrecy::ExposeSecret as _;
 
-use crate::harness::{PASSWORD, TestIdentity, cheap};
+use crate::{
+    harness::{PASSWORD, TestIdentity, cheap},
+    process,
+};
 
 /// Runs `identity admin create` with this on standard input.
 fn create(t: &TestIdentity, arguments: &[&str], input: &str) -> Output {
-    let config = &t.config;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_identity"))
-        .args(["admin", "create"])
-        .args(arguments)
-        .env("JETWAY_IDENTITY_DATABASE__URL", config.database.url.expose_secret())
-        .env("JETWAY_IDENTITY_TLS__CERTIFICATE", &config.tls.certificate)
-        .env("JETWAY_IDENTITY_TLS__KEY", &config.tls.key)
-        .env("JETWAY_IDENTITY_TLS__ROOTS", &config.tls.roots)
-        .env("JETWAY_IDENTITY_KEYS__FILE", &config.keys.file)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
+    let mut command = process::command(&t.config);
+    let mut child = command.args(["admin", "create"]).args(arguments).spawn().expect("the binary runs");
     // Fails when the program ends without reading.
     let _broken_pipe = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
     child.wait_with_output().expect("it ends")

@@ -4,6 +4,7 @@ mod admin;
 mod config;
 mod discovery;
 mod harness;
+mod process;
 mod roles;
 mod schema;
 mod secrets;
