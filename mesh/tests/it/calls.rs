@@ -283,9 +283,15 @@ async fn a_handler_that_writes_ends_what_it_began_when_the_deadline_passes() {
     let signals = Signals::default();
     let platform = Platform::start(signals.handler()).await;
 
-    let late = ask(&platform.channel("edge"), SIGN_OUT, &[("grpc-timeout", "50m".to_owned())]).await;
+    let channel = platform.channel("edge");
 
-    assert_eq!(late.expect_err("too long").code(), Code::DeadlineExceeded);
+    // When the second, which only reads, is dropped, the deadline of the first has passed on the server too.
+    for path in [SIGN_OUT, GET_JWKS] {
+        let late = ask(&channel, path, &[("grpc-timeout", "50m".to_owned())]).await;
+        assert_eq!(late.expect_err("too long").code(), Code::DeadlineExceeded);
+    }
+    soon(signals.dropped.notified()).await;
+
     signals.leave.notify_one();
     soon(signals.finished.notified()).await;
 }
