@@ -3,33 +3,13 @@
 //! The views are in the migrations, each with a companion that counts what it looks at: an invariant that examined nothing says nothing.
 
 use anyhow::Context as _;
-use diesel::sql_types::{Array, BigInt, Text};
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use jiff::Timestamp;
-use mesh::{config::DatabaseConfig, db::Db};
+use mesh::{audit::Report, config::DatabaseConfig, db::Db};
 
 /// How many offenders are named.
 const OFFENDERS_MAX: u32 = 10;
-
-/// What one invariant found.
-#[derive(Clone, Debug, PartialEq, Eq, diesel::QueryableByName)]
-pub struct Report {
-    /// Its short name, for example `l01`.
-    #[diesel(sql_type = Text)]
-    pub invariant: String,
-    /// What it states.
-    #[diesel(sql_type = Text)]
-    pub statement: String,
-    /// How many rows it looked at.
-    #[diesel(sql_type = BigInt)]
-    pub examined: i64,
-    /// How many rows break it.
-    #[diesel(sql_type = BigInt)]
-    pub violations: i64,
-    /// The first ten that do.
-    #[diesel(sql_type = Array<Text>)]
-    pub offenders: Vec<String>,
-}
 
 /// Something that the acquirer must have approved, as the ledger knows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, diesel::QueryableByName)]

@@ -27,10 +27,18 @@ pub struct Config {
     pub clock_file: Option<PathBuf>,
     /// Whether the acquirer is the simulated one, whose record may be read.
     pub simulator: bool,
-    /// The file with the vault's keys; see [`crate::vault::create_keys_file`].
-    pub keys_file: PathBuf,
+    /// The vault's outermost keys.
+    pub keys: KeysConfig,
     /// What looks for answers that were lost.
     pub janitor: JanitorConfig,
+}
+
+/// The vault's outermost keys.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysConfig {
+    /// The file that they are in; see [`crate::vault::create_keys_file`].
+    pub file: PathBuf,
 }
 
 /// What looks for answers that were lost.
@@ -60,7 +68,7 @@ impl Default for Config {
             acquirer: TargetConfig::on_loopback(50060),
             clock_file: None,
             simulator: false,
-            keys_file: PathBuf::new(),
+            keys: KeysConfig::default(),
             janitor: JanitorConfig::default(),
         }
     }
@@ -84,7 +92,7 @@ impl Configuration for Config {
             ("tls.certificate", &self.tls.certificate),
             ("tls.key", &self.tls.key),
             ("tls.roots", &self.tls.roots),
-            ("keys_file", &self.keys_file),
+            ("keys.file", &self.keys.file),
         ] {
             if path.as_os_str().is_empty() {
                 problems.push(format!("`{key}` is missing"));

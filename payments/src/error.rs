@@ -149,11 +149,10 @@ impl Error {
 
 impl LostRace for Error {
     fn lost_race(&self) -> bool {
-        match self {
-            Self::Database(error) | Self::Idempotency(idempotency::Error::Database(error)) => {
-                error.lost_race()
-            }
-            _ => false,
+        if let Self::Database(error) | Self::Idempotency(idempotency::Error::Database(error)) = self {
+            error.lost_race()
+        } else {
+            false
         }
     }
 }

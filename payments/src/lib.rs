@@ -67,7 +67,7 @@ impl Service for Payments {
 ///
 /// When the vault's keys cannot be read.
 pub fn assemble<C>(context: Context<C>, config: &Config, acquirer: Arc<dyn Acquirer>) -> anyhow::Result<App> {
-    let keys = FileKeys::read(&config.keys_file).context("read the vault's keys")?;
+    let keys = FileKeys::read(&config.keys.file).context("read the vault's keys")?;
     let acquiring =
         Acquiring { db: context.db(), clock: context.clock, vault: Vault::new(Arc::new(keys)), acquirer };
     let age =

@@ -46,7 +46,10 @@ impl PaymentIntentService for Handlers {
         &self,
         request: Request<pb::CreatePaymentIntentRequest>,
     ) -> Result<Response<pb::PaymentIntent>, Status> {
-        let (caller, message) = open(request)?;
+        let (caller, mut message) = open(request)?;
+        if message.capture_method() == pb::payment_intent::CaptureMethod::Unspecified {
+            message.set_capture_method(pb::payment_intent::CaptureMethod::Automatic);
+        }
         let id = once::request(&caller, once::CREATE_PAYMENT_INTENT, &message.request_id, || {
             pb::CreatePaymentIntentRequest { request_id: String::new(), ..message.clone() }
         });

@@ -29,7 +29,7 @@ CREATE TABLE payment_intents (
     request_key text NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
-    CONSTRAINT payment_intents_step_check CHECK ((state = 'PROCESSING') = (step IS NOT NULL)),
+    CONSTRAINT payment_intents_processing_check CHECK ((state = 'PROCESSING') = (step IS NOT NULL)),
     CONSTRAINT payment_intents_amounts_check CHECK (
         amount_refunded_minor <= amount_captured_minor
         AND amount_captured_minor <= amount_authorized_minor

@@ -90,6 +90,7 @@ impl State {
     /// # Errors
     ///
     /// Why the event cannot happen now.
+    #[expect(clippy::match_same_arms, reason = "one arm for each transition")]
     pub fn after(self, event: Event) -> Result<Self, TransitionError> {
         use State::{Approved, Created, Declined, NotFound, Sent, Unknown};
 

@@ -111,6 +111,7 @@ impl State {
     /// # Errors
     ///
     /// Why the event cannot happen now.
+    #[expect(clippy::match_same_arms, reason = "one arm for each transition")]
     pub fn after(self, event: Event) -> Result<Self, TransitionError> {
         use Event::{
             Authorized, Cancel, Capture, CaptureDeclined, Captured, Confirm, Declined, MethodChosen,

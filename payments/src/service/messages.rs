@@ -7,7 +7,7 @@ use proto::{
 };
 
 use crate::domain::{
-    card::PaymentMethod,
+    card::{PaymentMethod, PaymentMethodId},
     money::Money,
     payment_intent::{CaptureMethod, PaymentIntent, State},
     refund::{self, Refund},
@@ -58,7 +58,7 @@ pub(crate) fn payment_intent(intent: &PaymentIntent) -> pb::PaymentIntent {
         amount_captured_minor: intent.captured_minor,
         amount_refunded_minor: intent.refunded_minor,
         capture_method: capture_method.into(),
-        payment_method: intent.payment_method.map(|method| method.name()).unwrap_or_default(),
+        payment_method: intent.payment_method.map(PaymentMethodId::name).unwrap_or_default(),
         last_payment_error: intent.last_error.as_ref().map(|error| pb::PaymentError {
             code: error.code.clone(),
             decline_code: error.decline_code.clone(),

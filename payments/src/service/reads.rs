@@ -1,7 +1,7 @@
 //! Reads. A caller who may not know of a thing is told that there is none.
 
 use mesh::{
-    auth::Caller,
+    auth::{Caller, PrincipalId},
     pagination::{PageToken, page_size},
 };
 use proto::payments::v1 as pb;
@@ -34,7 +34,7 @@ impl Handlers {
         request: &pb::ListPaymentIntentsRequest,
     ) -> Result<pb::ListPaymentIntentsResponse, Status> {
         let customer = sees(caller)?;
-        let query = customer.map(|customer| customer.name()).unwrap_or_default();
+        let query = customer.map(PrincipalId::name).unwrap_or_default();
         let after = PageToken::decode(&request.page_token, query.as_bytes())
             .map_err(|_| Error::InvalidField("page_token"))?;
         let size = page_size(request.page_size);
