@@ -44,8 +44,8 @@ pub async fn verify(conn: &mut AsyncPgConnection, now: Timestamp) -> Result<Vec<
         .await?;
         let looked_at = examined.iter().find(|row| row.invariant == invariant);
         reports.push(Report {
-            invariant,
-            statement,
+            invariant: invariant.to_owned(),
+            statement: statement.to_owned(),
             examined: looked_at.map_or(0, |row| row.examined),
             violations: found.violations,
             offenders: found.offenders,

@@ -10,6 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff_diesel::ToDiesel as _;
+use mesh::auth::PrincipalId;
 use mesh::db::Db;
 
 use crate::domain::catalog::layout_problem;
@@ -26,8 +27,6 @@ const BATCH: usize = 4_000;
 /// What to load.
 #[derive(Clone, Debug, Default)]
 pub struct Data {
-    /// The time that the rows are said to be created at.
-    pub now: Timestamp,
     /// Cities.
     pub cities: Vec<City>,
     /// Airports, in cities of `cities` or of the catalogue.
@@ -38,6 +37,17 @@ pub struct Data {
     pub aircraft_types: Vec<AircraftType>,
     /// Flights of all these.
     pub flights: Vec<Flight>,
+    /// Who manages which of the airlines.
+    pub managers: Vec<Manager>,
+}
+
+/// A user who manages an airline's flights.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    /// IATA designator.
+    pub airline_id: String,
+    /// The user.
+    pub user: PrincipalId,
 }
 
 /// A dated departure. `airline_id`, `flight_number`, `departure_date` and `origin` together are unique.
@@ -89,12 +99,12 @@ pub struct Fare {
     pub penalty_minor: i64,
 }
 
-/// Loads `data`.
+/// Loads `data`; its rows are said to be made at `now`.
 ///
 /// # Errors
 ///
 /// When a layout is no layout, when a flight has a cabin that its aircraft type has not, or when the database refuses a row.
-pub async fn schedule(db: &Db, data: &Data) -> anyhow::Result<()> {
+pub async fn schedule(db: &Db, data: &Data, now: Timestamp) -> anyhow::Result<()> {
     for aircraft in &data.aircraft_types {
         if let Some((index, field, rule)) = layout_problem(&aircraft.cabins) {
             anyhow::bail!("aircraft type {}: `cabins[{index}].{field}` {rule}", aircraft.id);
@@ -113,6 +123,9 @@ pub async fn schedule(db: &Db, data: &Data) -> anyhow::Result<()> {
         for aircraft in &data.aircraft_types {
             catalog::insert_aircraft_type(conn, aircraft).await?;
         }
+        for manager in &data.managers {
+            catalog::insert_manager(conn, &manager.airline_id, manager.user).await?;
+        }
         Ok::<(), Error>(())
     })
     .await
@@ -121,7 +134,7 @@ pub async fn schedule(db: &Db, data: &Data) -> anyhow::Result<()> {
     let capacities = capacities(&data.aircraft_types);
     for batch in data.flights.chunks(BATCH) {
         let columns = Columns::of(batch, &capacities)?;
-        db.transaction("import_flights", async |conn| columns.insert(conn, data.now).await)
+        db.transaction("import_flights", async |conn| columns.insert(conn, now).await)
             .await
             .context("load flights")?;
     }

@@ -84,6 +84,7 @@ pub fn quote(items: &[Item], booked_at: Timestamp, departure_at: Timestamp, now:
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "times of tests are far from the ends of time")]
 mod tests {
     use super::super::flight::{CabinClass, FlightId};
     use super::*;

@@ -62,34 +62,34 @@ impl Payments {
     async fn send(&self, saga: &Saga, booking: &Booking, refund: Option<RefundWanted>) -> Outcome {
         let request_id = saga.key().to_string();
         if saga.step == Step::CreateIntent {
-            return intent(saga, self.create(booking, request_id).await);
+            return of_intent(saga, self.create(booking, request_id).await);
         }
-        let Some(intent) = booking.payment_intent else {
+        let Some(intent_id) = booking.payment_intent else {
             tracing::error!(saga = %saga.id, step = saga.step.word(), "there is no payment intent to ask about");
             return Outcome::unknown();
         };
-        let name = format!("paymentIntents/{intent}");
+        let name = format!("paymentIntents/{intent_id}");
         let mut intents = self.intents.clone();
         match saga.step {
             Step::Confirm => {
                 let request =
                     pb::ConfirmPaymentIntentRequest { name, payment_method: String::new(), request_id };
-                intent(saga, intents.confirm_payment_intent(request).await)
+                of_intent(saga, intents.confirm_payment_intent(request).await)
             }
             Step::Capture => {
                 let amount = Some(booking.total.minor);
                 let request =
                     pb::CapturePaymentIntentRequest { name, amount_to_capture_minor: amount, request_id };
-                intent(saga, intents.capture_payment_intent(request).await)
+                of_intent(saga, intents.capture_payment_intent(request).await)
             }
             Step::CancelIntent => {
                 let reason = saga.failure.as_ref().map(|failure| failure.reason.clone()).unwrap_or_default();
                 let request = pb::CancelPaymentIntentRequest { name, reason, request_id };
-                intent(saga, intents.cancel_payment_intent(request).await)
+                of_intent(saga, intents.cancel_payment_intent(request).await)
             }
             Step::AwaitAuthorization | Step::AwaitCapture | Step::AwaitCancellation => {
                 let request = pb::SyncPaymentIntentRequest { name };
-                intent(saga, intents.sync_payment_intent(request).await)
+                of_intent(saga, intents.sync_payment_intent(request).await)
             }
             Step::Refund | Step::AwaitRefund => self.refund(saga, name, request_id, refund).await,
             Step::CreateIntent | Step::Ticket | Step::Release | Step::Settle => Outcome::unknown(),
@@ -150,7 +150,7 @@ impl Payments {
     }
 }
 
-fn intent(saga: &Saga, reply: Result<tonic::Response<pb::PaymentIntent>, Status>) -> Outcome {
+fn of_intent(saga: &Saga, reply: Result<tonic::Response<pb::PaymentIntent>, Status>) -> Outcome {
     match reply {
         Ok(reply) => {
             let intent = reply.into_inner();
