@@ -7,6 +7,12 @@ use tonic::Code;
 
 use crate::harness::{Fault, TestPayments, VISA, card, key, reason};
 
+#[derive(diesel::QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    count: i64,
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_card_shows_what_may_be_known_of_it() {
     let t = TestPayments::start().await;
@@ -90,11 +96,6 @@ async fn a_deleted_card_is_destroyed_and_no_longer_pays() {
     t.methods(owner).delete_payment_method(delete.clone()).await.unwrap();
     t.methods(owner).delete_payment_method(delete).await.expect("twice is the same as once");
 
-    #[derive(diesel::QueryableByName)]
-    struct Count {
-        #[diesel(sql_type = diesel::sql_types::BigInt)]
-        count: i64,
-    }
     let left: Count = diesel::sql_query("SELECT count(ciphertext) AS count FROM vault.cards")
         .get_result(&mut t.conn().await)
         .await

@@ -1,5 +1,7 @@
 //! Payments behind its real socket, with the real acquirer beside it, each on a database of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod cards;
 mod harness;
 mod intents;
