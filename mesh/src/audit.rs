@@ -1,17 +1,27 @@
 //! Invariants: statements about what is stored that must hold, each checked by a query.
 
-/// What checking one invariant found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use diesel::{
+    QueryableByName,
+    sql_types::{Array, BigInt, Text},
+};
+
+/// What checking one invariant found. May be read straight from a query with columns of these names.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 pub struct Report {
     /// Its short name, for example `l01`.
-    pub invariant: &'static str,
+    #[diesel(sql_type = Text)]
+    pub invariant: String,
     /// What it states.
-    pub statement: &'static str,
+    #[diesel(sql_type = Text)]
+    pub statement: String,
     /// How many rows it looked at.
+    #[diesel(sql_type = BigInt)]
     pub examined: i64,
     /// How many of them break it.
+    #[diesel(sql_type = BigInt)]
     pub violations: i64,
     /// The first ten that do.
+    #[diesel(sql_type = Array<Text>)]
     pub offenders: Vec<String>,
 }
 

@@ -1,3 +1,13 @@
 //! Tests of the platform as a whole.
 
+mod access;
 mod architecture;
+mod harness;
+mod journey;
+mod kills;
+mod manifests;
+mod mesh_of_processes;
+mod outages;
+mod readme;
+mod seats;
+mod secrets;
