@@ -1,6 +1,6 @@
 //! Rows and queries. Every function takes the connection, so the caller owns the transaction; none decides anything.
 //!
-//! Locking order: payment method, payment intent, refund, attempt, ledger balances in ascending account id.
+//! Locking order: payment intent, payment method, refund, attempt, ledger balances in ascending account id.
 
 pub(crate) mod attempts;
 pub(crate) mod captures;

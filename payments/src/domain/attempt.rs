@@ -95,8 +95,9 @@ impl State {
         use State::{Approved, Created, Declined, NotFound, Sent, Unknown};
 
         Ok(match (self, event) {
-            (Created | Sent | Unknown | NotFound, Event::Send) | (NotFound, Event::LoseReply) => Sent,
-            (Sent | Unknown, Event::LoseReply) => Unknown,
+            (Created | Sent | Unknown | NotFound, Event::Send) => Sent,
+            // Even if it was missed before: it may have come since.
+            (Sent | Unknown | NotFound, Event::LoseReply) => Unknown,
             (Sent | Unknown | NotFound, Event::Miss) => NotFound,
             (Sent | Unknown | NotFound | Approved, Event::Approve) => Approved,
             (Sent | Unknown | NotFound, Event::Decline { code }) => Declined { code },
@@ -189,6 +190,7 @@ mod tests {
         assert_eq!(unknown.clone().after(Event::Approve), Ok(State::Approved));
         assert_eq!(unknown.clone().after(Event::Miss), Ok(State::NotFound));
         assert_eq!(State::NotFound.after(Event::Send), Ok(State::Sent));
+        assert_eq!(State::NotFound.after(Event::LoseReply), Ok(State::Unknown));
         assert!(unknown.is_open());
     }
 }

@@ -58,13 +58,9 @@ impl Confirm {
         request: &idempotency::Request,
         now: Timestamp,
     ) -> Result<Begun, Error> {
-        // The payment method is locked before the payment.
-        let customer = store::intents::get(conn, self.id).await?.customer;
-        if let Some(method) = self.payment_method {
-            store::methods::keep(conn, method, customer).await?;
-        }
         let mut intent = store::intents::lock(conn, self.id).await?;
         if let Some(method) = self.payment_method {
+            store::methods::keep(conn, method, intent.customer).await?;
             transition(&mut intent, Event::MethodChosen)?;
             intent.payment_method = Some(method);
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
@@ -213,8 +214,15 @@ impl TestPayments {
     }
 
     pub(crate) fn user(&self, user: PrincipalId, roles: &[&str]) -> UserChannel {
-        let channel = testing::channel("edge", "payments", self.payments.address());
-        testing::as_user(channel, &self.issuer.token(user, roles))
+        testing::as_user(testing::channel("edge", "payments", self.address()), &self.token(user, roles))
+    }
+
+    pub(crate) fn token(&self, user: PrincipalId, roles: &[&str]) -> String {
+        self.issuer.token(user, roles)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.payments.address()
     }
 
     pub(crate) fn methods(&self, user: PrincipalId) -> PaymentMethodServiceClient<UserChannel> {
