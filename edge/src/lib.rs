@@ -71,7 +71,8 @@ fn router(context: &Context<Config>, gate: PolicyGate) -> anyhow::Result<Router>
         ("bookings", context.channel("bookings", &config.bookings)?),
         ("payments", context.channel("payments", &config.payments)?),
     ];
-    let mut builder = Transcoder::builder(proto::DESCRIPTOR_SET).gate(gate);
+    // A client should see that nothing was refunded, rather than nothing about refunds.
+    let mut builder = Transcoder::builder(proto::DESCRIPTOR_SET).gate(gate).always_print_primitive_fields(true);
     for (service, workload) in routed_services() {
         let (_, channel) =
             upstreams.iter().find(|(name, _)| *name == workload).context("every workload has an upstream")?;

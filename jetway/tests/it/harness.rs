@@ -109,6 +109,21 @@ impl Up {
         sign_in(&self.rest(), &email, &password).await
     }
 
+    /// SIGSTOP: nothing happens in the process any more, until [`Up::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        kill(pid, signal).expect("our own child");
+    }
+
     /// SIGKILL, and wait until the process is gone.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("our own child");
@@ -117,8 +132,7 @@ impl Up {
 
     /// SIGINT as Ctrl-C does it, and wait for an orderly end.
     pub(crate) fn interrupt(mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
-        kill(pid, Signal::SIGINT).expect("our own child");
+        self.signal(Signal::SIGINT);
         let status = self.child.wait().expect("our own child");
         assert!(status.success(), "the platform ended with {status}");
     }

@@ -10,7 +10,9 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use jetway::{data_dir::DataDir, databases::Databases, rest::Rest};
 use tokio::task::JoinSet;
 
-use crate::harness::{Up, card, data_dir, eventually, flight, hold, jetway, purchase, traveller, unique};
+use crate::harness::{
+    PATIENCE, Up, card, data_dir, eventually, flight, hold, jetway, purchase, traveller, unique,
+};
 
 const KILLS: usize = 20;
 
@@ -45,26 +47,35 @@ async fn after_each_of_twenty_kills_every_booking_ends_and_no_money_or_seat_is_l
     for round in 0..KILLS {
         // A flight of its own for each round: forty travellers a round would sell one out.
         let flight = flight(&up.rest(), 3 + i64::try_from(round).expect("twenty")).await;
-        let mut purchases = JoinSet::new();
-        for (traveller, card) in &travellers {
+        let mut holds = Vec::new();
+        for (traveller, _) in &travellers {
             let held = hold(traveller, &flight).await;
             assert_eq!(held.status, 200, "round {round}: {}", held.body);
-            let (rest, body, key) = (traveller.clone(), purchase(&held.text("name"), card), unique());
+            holds.push(held.text("name"));
+        }
+        let mut bookings = connect(data.path()).await;
+        // All at once, so that many are under way at the same time.
+        let mut purchases = JoinSet::new();
+        for ((traveller, card), hold) in travellers.iter().zip(holds) {
+            let (rest, body, key) = (traveller.clone(), purchase(&hold, card), unique());
             purchases.spawn(async move {
                 // The answer may be lost with the platform; then the same key gives it later.
                 let _ = rest.post_with_key("/api/v1/bookings", &body, &key).await;
                 (rest, body, key)
             });
         }
-        let mut bookings = connect(data.path()).await;
-        let in_flight = eventually("enough bookings are in flight", async || {
-            let count = not_ended(&mut bookings).await;
-            (count >= IN_FLIGHT_MIN).then_some(count)
-        })
-        .await;
+        let asked = Instant::now();
+        loop {
+            // Frozen, so that what is counted is what is there when it dies.
+            up.freeze();
+            if not_ended(&mut bookings).await >= IN_FLIGHT_MIN {
+                break;
+            }
+            up.thaw();
+            assert!(asked.elapsed() < PATIENCE, "round {round}: never were {IN_FLIGHT_MIN} bookings under way");
+        }
         up.kill();
         drop(bookings);
-        assert!(in_flight >= IN_FLIGHT_MIN);
 
         up = Up::start(data.path());
         let restarted = Instant::now();
