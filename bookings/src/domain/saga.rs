@@ -189,6 +189,13 @@ fn authorized(step: Step, answer: Answer) -> Next {
         Answer::Declined { decline_code, message } => {
             Next::Fail(Failure::new(Failure::DECLINED, &decline_code, &message), Step::CancelIntent)
         }
+        // Confirmed under an earlier key: asking says how far it came.
+        Answer::Refused { reason, .. }
+            if step == Step::Confirm
+                && ["ALREADY_AUTHORIZED", "ALREADY_SUCCEEDED"].contains(&reason.as_str()) =>
+        {
+            Next::Go(Step::AwaitAuthorization)
+        }
         Answer::Refused { message, .. } => Next::Fail(refused(&message), Step::CancelIntent),
         Answer::Canceled => Next::Fail(refused("the payment was canceled"), Step::Release),
         Answer::Unconfirmed if step == Step::AwaitAuthorization => Next::Resend(Step::Confirm),
@@ -346,6 +353,12 @@ mod tests {
             next(Step::AwaitCapture, Answer::Authorized, CAPTURE_ROUNDS_MAX, false),
             Next::Fail(_, Step::CancelIntent)
         ));
+    }
+
+    #[test]
+    fn an_authorisation_that_is_there_already_is_not_thrown_away() {
+        let next = next(Step::Confirm, refusal("ALREADY_AUTHORIZED"), 2, false);
+        assert_eq!(next, Next::Go(Step::AwaitAuthorization));
     }
 
     #[test]

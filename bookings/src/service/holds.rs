@@ -47,13 +47,19 @@ impl HoldService for Api {
                 if let Some(before) = replay::<pb::Hold>(conn, &call, now).await? {
                     return Ok(before);
                 }
+                let offers = offers(conn, &wanted, now).await?;
+                let mut groups = group(&wanted, &offers);
+                // Before any lock: a cabin that is sold out is refused without waiting.
+                let room = room(conn, &groups, now).await?;
                 inventory::lock_customer(conn, customer).await?;
                 if holds::count_active(conn, customer, now).await? >= ACTIVE_MAX {
                     return Err(Error::TooManyHolds);
                 }
-                let offers = offers(conn, &wanted, now).await?;
+                if room == Room::AfterExpiry {
+                    make_room(conn, &wanted, &mut groups, now).await?;
+                }
                 let mut hold = draft(customer, &wanted, &offers, ttl, now)?;
-                take(conn, &mut hold, &wanted, &offers, now).await?;
+                take(conn, &mut hold, &groups, now).await?;
                 holds::tell(conn, &hold, &request_id, now).await?;
                 let created = to_message(&hold, now);
                 mesh::idempotency::complete(conn, &call, &created, now).await?;
@@ -137,7 +143,7 @@ async fn offers(
     let mut offers: Vec<Offer> = Vec::new();
     for (index, item) in wanted.iter().enumerate() {
         let field = |name: &str| format!("items[{index}].{name}");
-        let offer = inventory::offer(conn, item.flight, item.cabin, &item.fare)
+        let offer = inventory::offer(conn, item.flight, item.cabin, &item.fare, now)
             .await?
             .ok_or_else(|| Error::invalid(field("fare"), "is a fare of that cabin of the flight"))?;
         if offer.state != flight::State::Scheduled || offer.departure_at <= now {
@@ -206,47 +212,130 @@ fn draft(
     })
 }
 
-/// Stores the hold and takes its seats and its space, in the order of locks that [`crate::store`] names.
-async fn take(
-    conn: &mut AsyncPgConnection,
-    hold: &mut Hold,
-    wanted: &[Wanted],
-    offers: &[Offer],
-    now: Timestamp,
-) -> Result<(), Error> {
-    let mut groups: BTreeMap<(FlightId, CabinClass), Group<'_>> = BTreeMap::new();
+/// What one hold wants of one cabin.
+struct Group<'a> {
+    offer: &'a Offer,
+    free: i32,
+    stale: i32,
+    units: i32,
+    named: Vec<String>,
+    /// Indexes of the items that take any seat.
+    any: Vec<usize>,
+}
+
+/// What one hold wants, by flight and cabin, in the order in which it is locked.
+type Groups<'a> = BTreeMap<(FlightId, CabinClass), Group<'a>>;
+
+fn group<'a>(wanted: &[Wanted], offers: &'a [Offer]) -> Groups<'a> {
+    let mut groups = Groups::new();
     for (index, (item, offer)) in wanted.iter().zip(offers).enumerate() {
-        let group = groups.entry((item.flight, item.cabin)).or_insert_with(|| Group::new(offer));
+        let group = groups.entry((item.flight, item.cabin)).or_insert_with(|| Group {
+            offer,
+            free: offer.free,
+            stale: offer.stale,
+            units: 0,
+            named: Vec::new(),
+            any: Vec::new(),
+        });
         group.units = group.units.saturating_add(1);
         match &item.seat_no {
             Some(seat_no) => group.named.push(seat_no.clone()),
             None => group.any.push(index),
         }
     }
+    groups
+}
+
+/// Each flight once, in order.
+fn flights(groups: &Groups<'_>) -> Vec<FlightId> {
     let mut flights: Vec<FlightId> = groups.keys().map(|(flight, _)| *flight).collect();
     flights.dedup();
+    flights
+}
 
-    // Seen without a lock: a cabin that is sold out is refused without waiting, and holds that are over make room first.
-    if shortage(conn, &groups, now).await?.is_some() && holds::any_expired_on(conn, &flights, now).await? {
-        holds::expire_on(conn, &flights, now).await?;
-        refresh(conn, wanted, &mut groups).await?;
-    }
-    if let Some(refusal) = shortage(conn, &groups, now).await? {
-        return Err(refusal);
-    }
+/// Whether there is room, as far as is seen without a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// There is.
+    Enough,
+    /// There is, once holds that are over are ended.
+    AfterExpiry,
+}
 
+/// Looks whether there is room for the hold.
+///
+/// # Errors
+///
+/// [`Error::SoldOut`] or [`Error::SeatTaken`] when there is none.
+async fn room(conn: &mut AsyncPgConnection, groups: &Groups<'_>, now: Timestamp) -> Result<Room, Error> {
+    let mut room = Room::Enough;
+    for ((flight, cabin), group) in groups {
+        if group.free < group.units {
+            if group.free.saturating_add(group.stale) < group.units {
+                return Err(Error::SoldOut { flight: *flight, cabin: *cabin });
+            }
+            room = Room::AfterExpiry;
+        }
+        if group.named.is_empty() {
+            continue;
+        }
+        for seat in inventory::taken(conn, *flight, now).await? {
+            if group.named.contains(&seat.seat_no) {
+                if !seat.stale {
+                    return Err(Error::SeatTaken { flight: *flight, seat_no: seat.seat_no });
+                }
+                room = Room::AfterExpiry;
+            }
+        }
+    }
+    Ok(room)
+}
+
+/// Ends the holds that are over on the flights, and looks again.
+async fn make_room(
+    conn: &mut AsyncPgConnection,
+    wanted: &[Wanted],
+    groups: &mut Groups<'_>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    holds::expire_on(conn, &flights(groups), now).await?;
+    for item in wanted {
+        let Some(offer) = inventory::offer(conn, item.flight, item.cabin, &item.fare, now).await? else {
+            continue;
+        };
+        if let Some(group) = groups.get_mut(&(item.flight, item.cabin)) {
+            (group.free, group.stale) = (offer.free, offer.stale);
+        }
+    }
+    match room(conn, groups, now).await? {
+        Room::Enough => Ok(()),
+        Room::AfterExpiry => Err(Error::ExpiredInTheWay),
+    }
+}
+
+/// Stores the hold and takes its seats and its space, in the order of locks that [`crate::store`] names.
+async fn take(
+    conn: &mut AsyncPgConnection,
+    hold: &mut Hold,
+    groups: &Groups<'_>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let flights = flights(groups);
     holds::insert(conn, hold).await?;
-    for ((flight, _), group) in &groups {
+    for ((flight, _), group) in groups {
         inventory::lock_seats(conn, *flight, &group.named).await?;
     }
-    for ((flight, _), group) in &groups {
+    for ((flight, _), group) in groups {
+        if group.named.is_empty() {
+            continue;
+        }
         let got = inventory::take_seats(conn, hold.id, *flight, &group.named).await?;
         if let Some(seat_no) = group.named.iter().find(|seat| !got.contains(seat)) {
             let refusal = Error::SeatTaken { flight: *flight, seat_no: seat_no.clone() };
             return Err(in_the_way(conn, &flights, now, refusal).await?);
         }
     }
-    for ((flight, cabin), group) in &groups {
+    for ((flight, cabin), group) in groups {
         let picked = pick(conn, hold.id, *flight, group, now).await?;
         if picked.len() < group.any.len() {
             let refusal = Error::SoldOut { flight: *flight, cabin: *cabin };
@@ -259,64 +348,10 @@ async fn take(
         }
     }
     holds::insert_items(conn, hold).await?;
-    for ((flight, cabin), group) in &groups {
+    for ((flight, cabin), group) in groups {
         if !inventory::take_units(conn, *flight, *cabin, group.units).await? {
             let refusal = Error::SoldOut { flight: *flight, cabin: *cabin };
             return Err(in_the_way(conn, &flights, now, refusal).await?);
-        }
-    }
-    Ok(())
-}
-
-/// What one hold wants of one cabin.
-struct Group<'a> {
-    offer: &'a Offer,
-    free: i32,
-    units: i32,
-    named: Vec<String>,
-    /// Indexes of the items that take any seat.
-    any: Vec<usize>,
-}
-
-impl<'a> Group<'a> {
-    fn new(offer: &'a Offer) -> Self {
-        Self { offer, free: offer.free, units: 0, named: Vec::new(), any: Vec::new() }
-    }
-}
-
-/// What cannot be had, as far as is seen without a lock.
-async fn shortage(
-    conn: &mut AsyncPgConnection,
-    groups: &BTreeMap<(FlightId, CabinClass), Group<'_>>,
-    now: Timestamp,
-) -> Result<Option<Error>, Error> {
-    for ((flight, cabin), group) in groups {
-        if group.free < group.units {
-            return Ok(Some(Error::SoldOut { flight: *flight, cabin: *cabin }));
-        }
-        if group.named.is_empty() {
-            continue;
-        }
-        let taken = inventory::taken(conn, *flight, now).await?;
-        if let Some(seat) = taken.into_iter().find(|seat| group.named.contains(&seat.seat_no)) {
-            return Ok(Some(Error::SeatTaken { flight: *flight, seat_no: seat.seat_no }));
-        }
-    }
-    Ok(None)
-}
-
-/// Reads again how much is free.
-async fn refresh(
-    conn: &mut AsyncPgConnection,
-    wanted: &[Wanted],
-    groups: &mut BTreeMap<(FlightId, CabinClass), Group<'_>>,
-) -> Result<(), Error> {
-    for item in wanted {
-        let Some(offer) = inventory::offer(conn, item.flight, item.cabin, &item.fare).await? else {
-            continue;
-        };
-        if let Some(group) = groups.get_mut(&(item.flight, item.cabin)) {
-            group.free = offer.free;
         }
     }
     Ok(())

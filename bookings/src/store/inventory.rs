@@ -6,7 +6,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{
     Array, BigInt, Bool, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel as _;
 use mesh::auth::PrincipalId;
@@ -28,7 +28,7 @@ const SEAT_LOCK: i32 = 2;
 
 /// Ends the transaction when a lock is not to be had soon: somebody is waiting for the answer.
 pub(crate) async fn wait_briefly(conn: &mut AsyncPgConnection) -> Result<(), Error> {
-    diesel::sql_query("SET LOCAL lock_timeout = '2s'").execute(conn).await?;
+    conn.batch_execute("SET LOCAL lock_timeout = '2s'").await?;
     Ok(())
 }
 
@@ -65,6 +65,8 @@ pub(crate) struct Offer {
     pub(crate) penalty_minor: i64,
     /// Units neither held nor sold; those of expired holds count as held.
     pub(crate) free: i32,
+    /// Units of expired holds.
+    pub(crate) stale: i32,
 }
 
 #[derive(QueryableByName)]
@@ -89,6 +91,8 @@ struct OfferRow {
     penalty_minor: Option<i64>,
     #[diesel(sql_type = Nullable<Integer>)]
     free: Option<i32>,
+    #[diesel(sql_type = Integer)]
+    stale: i32,
 }
 
 /// Reads what a fare offers: `None` for a cabin or fare that the flight has not.
@@ -101,10 +105,13 @@ pub(crate) async fn offer(
     flight: FlightId,
     cabin: CabinClass,
     fare: &str,
+    now: Timestamp,
 ) -> Result<Option<Offer>, Error> {
     let row: Option<OfferRow> = diesel::sql_query(
         "SELECT f.airline_id, f.departure_at, f.state, t.cabins, r.base_minor, r.taxes_minor, r.currency, r.refundable, \
-         r.penalty_minor, i.capacity + i.overbook - i.held - i.sold AS free \
+         r.penalty_minor, i.capacity + i.overbook - i.held - i.sold AS free, \
+         (SELECT count(*)::int FROM holds h JOIN hold_items x ON x.hold_id = h.id WHERE h.state = 'ACTIVE' AND h.expires_at <= $5 \
+         AND x.flight_id = $1 AND x.leg = $4 AND x.cabin = $2) AS stale \
          FROM flights f JOIN aircraft_types t ON t.id = f.aircraft_type_id \
          LEFT JOIN inventory i ON i.flight_id = f.id AND i.leg = $4 AND i.cabin = $2 \
          LEFT JOIN fares r ON r.flight_id = f.id AND r.cabin = $2 AND r.fare = $3 \
@@ -114,6 +121,7 @@ pub(crate) async fn offer(
     .bind::<Text, _>(cabin.word())
     .bind::<Text, _>(fare)
     .bind::<SmallInt, _>(LEG)
+    .bind::<Timestamptz, _>(now.to_diesel())
     .get_results(conn)
     .await?
     .pop();
@@ -133,6 +141,7 @@ pub(crate) async fn offer(
             refundable: row.refundable?,
             penalty_minor: row.penalty_minor?,
             free: row.free?,
+            stale: row.stale,
         })
     })();
     Ok(offer)

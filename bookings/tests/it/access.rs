@@ -60,7 +60,7 @@ async fn only_an_admin_writes_the_catalogue() {
     let aircraft = t.catalogue(1).await;
     let city =
         pb::City { display_name: "Pune".to_owned(), country_code: "IN".to_owned(), ..pb::City::default() };
-    let flight = t.draft(&aircraft, t.clock.now() + SignedDuration::from_hours(48), 7);
+    let flight = TestBookings::draft(&aircraft, t.clock.now() + SignedDuration::from_hours(48), 7);
 
     for user in [t.customer(), t.user(&["customer", "flight_company"])] {
         let request = pb::CreateCityRequest { city: Some(city.clone()), city_id: "pune".to_owned() };
@@ -88,7 +88,7 @@ async fn a_flight_company_creates_flights_of_the_airlines_that_it_manages() {
     };
     let other = pb::CreateAirlineRequest { airline: Some(airline), airline_id: "6E".to_owned() };
     t.admin().catalog().create_airline(other).await.expect("an airline");
-    let own = t.draft(&aircraft, t.clock.now() + SignedDuration::from_hours(48), 7);
+    let own = TestBookings::draft(&aircraft, t.clock.now() + SignedDuration::from_hours(48), 7);
     let foreign = pb::Flight { airline: "airlines/6E".to_owned(), ..own.clone() };
 
     assert_eq!(reason(company.create_flight(foreign).await), "NOT_AIRLINE_MANAGER");

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 
 use crate::harness::{TestBookings, any_seat};
+use crate::payments::Mood;
 
 /// The invariants that are broken now.
 async fn broken(t: &TestBookings) -> Vec<String> {
@@ -19,7 +20,7 @@ async fn busy() -> TestBookings {
     let t = TestBookings::start().await;
     let flight = t.flight(2).await;
     t.booked(&t.customer(), &flight, 2, "FLEX").await;
-    t.payments.script(|script| script.declines = true);
+    t.payments.script(|script| script.mood = Mood::Declines);
     let asha = t.customer();
     let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
     let booking = asha.book(&hold).await.expect("a booking");

@@ -6,6 +6,7 @@ use proto::bookings::v1 as pb;
 use proto::bookings::v1::booking::State;
 
 use crate::harness::{TestBookings, any_seat, reason, rupees};
+use crate::payments::Mood;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -63,7 +64,7 @@ async fn a_refund_that_takes_its_time_is_waited_for() {
     let flight = t.flight(1).await;
     let asha = t.customer();
     let booking = t.booked(&asha, &flight, 1, "FLEX").await;
-    t.payments.script(|script| script.is_slow = true);
+    t.payments.script(|script| script.mood = Mood::IsSlow);
 
     let quote = asha.quote(&booking).await.expect("a quote");
     asha.confirm(&quote).await.expect("confirmed");

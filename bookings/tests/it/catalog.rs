@@ -96,8 +96,10 @@ async fn a_flight_has_its_aircrafts_seats_and_leaves_on_the_origins_day() {
     let aircraft = t.catalogue(3).await;
     // 20:00 UTC is half past one of the next day in Delhi.
     let departure = "2031-03-09T20:00:00Z".parse().expect("a time");
-    let request =
-        pb::CreateFlightRequest { flight: Some(t.draft(&aircraft, departure, 803)), request_id: key() };
+    let request = pb::CreateFlightRequest {
+        flight: Some(TestBookings::draft(&aircraft, departure, 803)),
+        request_id: key(),
+    };
 
     let created = t.admin().flights().create_flight(request.clone()).await.expect("a flight").into_inner();
     let again = t.admin().flights().create_flight(request).await.expect("the same answer").into_inner();
@@ -110,7 +112,7 @@ async fn a_flight_has_its_aircrafts_seats_and_leaves_on_the_origins_day() {
     let cabins: Vec<_> = read.cabins.iter().map(|c| (c.cabin.as_str(), c.capacity, c.available)).collect();
     assert_eq!(cabins, [("BUSINESS", 8, 8), ("ECONOMY", 18, 18)], "front to back");
     assert_eq!(read.cabins[1].fares[0].base, Some(rupees(400_000)), "cheapest first");
-    let same_day = t.draft(&aircraft, departure + SignedDuration::from_hours(2), 803);
+    let same_day = TestBookings::draft(&aircraft, departure + SignedDuration::from_hours(2), 803);
     assert_eq!(reason(t.admin().create_flight(same_day).await), "ALREADY_EXISTS");
 }
 
@@ -119,7 +121,7 @@ async fn a_flight_that_cannot_be_names_its_field() {
     let t = TestBookings::start().await;
     let aircraft = t.catalogue(1).await;
     let departure = t.clock.now() + SignedDuration::from_hours(48);
-    let good = t.draft(&aircraft, departure, 1);
+    let good = TestBookings::draft(&aircraft, departure, 1);
     let economy = |fares| pb::Flight { cabins: vec![cabin("ECONOMY", fares)], ..good.clone() };
     let euros = |minor| proto::r#type::Money { currency_code: "EUR".to_owned(), amount_minor: minor };
     let wrong = [

@@ -9,6 +9,7 @@ use diesel::sql_types::BigInt;
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use jiff::{SignedDuration, Timestamp};
 use mesh::auth::PrincipalId;
+use mesh::client::Channel;
 use mesh::clock::{Clock, to_proto};
 use mesh::config::TargetConfig;
 use mesh::db::Db;
@@ -37,6 +38,8 @@ pub(crate) struct TestBookings {
     clock_file: PathBuf,
     issuer: Issuer,
     running: Running,
+    /// As the edge has it: one for all users.
+    channel: Channel,
     admin: String,
 }
 
@@ -64,7 +67,8 @@ impl TestBookings {
         running.ready().await;
         let db = Db::new(&config.database).expect("a pool");
         let admin = issuer.token(PrincipalId::generate(), &["admin"]);
-        Self { config, payments, db, clock, clock_file, issuer, running, admin }
+        let channel = testing::channel("edge", "bookings", running.address());
+        Self { config, payments, db, clock, clock_file, issuer, running, channel, admin }
     }
 
     /// Stops the service, all in order.
@@ -92,8 +96,7 @@ impl TestBookings {
     /// A signed-in user with these roles.
     pub(crate) fn user(&self, roles: &[&str]) -> TestUser {
         let id = PrincipalId::generate();
-        let channel = testing::channel("edge", "bookings", self.running.address());
-        TestUser { id, channel: testing::as_user(channel, &self.issuer.token(id, roles)) }
+        TestUser { id, channel: testing::as_user(self.channel.clone(), &self.issuer.token(id, roles)) }
     }
 
     /// A customer.
@@ -103,8 +106,7 @@ impl TestBookings {
 
     /// An admin.
     pub(crate) fn admin(&self) -> TestUser {
-        let channel = testing::channel("edge", "bookings", self.running.address());
-        TestUser { id: PrincipalId::generate(), channel: testing::as_user(channel, &self.admin) }
+        TestUser { id: PrincipalId::generate(), channel: testing::as_user(self.channel.clone(), &self.admin) }
     }
 
     /// Delhi, Bengaluru, Air India, and an aircraft with two rows of business and `rows` of six in economy. May be done again.
@@ -157,12 +159,12 @@ impl TestBookings {
     /// A flight in 30 days with `rows` rows of six seats in economy.
     pub(crate) async fn flight(&self, rows: i32) -> pb::Flight {
         let aircraft_type = self.catalogue(rows).await;
-        let flight = self.draft(&aircraft_type, self.clock.now() + SignedDuration::from_hours(24 * 30), 1);
+        let flight = Self::draft(&aircraft_type, self.clock.now() + SignedDuration::from_hours(24 * 30), 1);
         self.admin().create_flight(flight).await.expect("a flight")
     }
 
     /// What a flight of Air India from Delhi to Bengaluru looks like before it is created.
-    pub(crate) fn draft(&self, aircraft_type: &str, departure: Timestamp, number: u16) -> pb::Flight {
+    pub(crate) fn draft(aircraft_type: &str, departure: Timestamp, number: u16) -> pb::Flight {
         pb::Flight {
             airline: "airlines/AI".to_owned(),
             flight_number: number.to_string(),

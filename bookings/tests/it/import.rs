@@ -91,7 +91,7 @@ async fn a_schedule_is_loaded_once_however_often_it_is_loaded() {
     assert_eq!(asha.available(&found.flights[0]).await, (32, 8));
     let hold = asha.hold(vec![any_seat(&found.flights[0], "FLEX")]).await.expect("a hold");
     assert_eq!(hold.total.expect("a price").amount_minor, 610);
-    let own = t.draft("320", now + SignedDuration::from_hours(48), 9_999);
+    let own = TestBookings::draft("320", now + SignedDuration::from_hours(48), 9_999);
     company.create_flight(own).await.expect("a flight of its own airline");
     t.is_clean().await;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use diesel_migrations::EmbeddedMigrations;
@@ -19,19 +19,29 @@ use serde::{Deserialize, Serialize};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+/// How cards and the acquirer behave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// Everything is approved.
+    #[default]
+    Approves,
+    /// Confirming declines the card.
+    Declines,
+    /// Confirming, capturing and refunding answer that they are under way; asking again tells.
+    IsSlow,
+    /// Confirming never ends.
+    NeverAuthorizes,
+    /// Creating a payment is refused.
+    Refuses,
+}
+
 /// What payments does from now on, and what it has done.
 #[derive(Default)]
 pub(crate) struct Script {
-    /// Confirming declines the card.
-    pub(crate) declines: bool,
+    /// How cards and the acquirer behave.
+    pub(crate) mood: Mood,
     /// Calls of these methods are carried out, and their next answer is lost.
     pub(crate) loses_answer_of: HashSet<&'static str>,
-    /// Confirming and capturing answer `PROCESSING`; asking again tells.
-    pub(crate) is_slow: bool,
-    /// Confirming never ends.
-    pub(crate) never_authorizes: bool,
-    /// Creating a payment is refused.
-    pub(crate) refuses: bool,
     /// Every payment, in the order of creation.
     pub(crate) intents: Vec<pb::PaymentIntent>,
     /// Every refund.
@@ -81,6 +91,10 @@ fn state_refusal(reason: &str) -> Status {
     )
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no player panics")
+}
+
 /// The scripts of this test binary, by the id in the configuration.
 static SCRIPTS: LazyLock<Mutex<HashMap<String, Arc<Mutex<Script>>>>> = LazyLock::new(Mutex::default);
 
@@ -97,7 +111,7 @@ impl Payments {
     pub(crate) async fn start() -> Self {
         let id = mesh::id::generate().to_string();
         let script = Arc::<Mutex<Script>>::default();
-        SCRIPTS.lock().unwrap().insert(id.clone(), Arc::clone(&script));
+        lock(&SCRIPTS).insert(id.clone(), Arc::clone(&script));
         let running = run(&id, testing::free_ports()).await;
         Self { id, script, address: running.address(), running: Some(running) }
     }
@@ -117,7 +131,7 @@ impl Payments {
 
     /// Looks at, or changes, the script.
     pub(crate) fn script<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
-        look(&mut self.script.lock().unwrap())
+        look(&mut lock(&self.script))
     }
 }
 
@@ -170,7 +184,7 @@ impl Service for ScriptedPayments {
     }
 
     async fn start(context: Context<Config>) -> anyhow::Result<App> {
-        let script = SCRIPTS.lock().unwrap()[&context.config.script].clone();
+        let script = lock(&SCRIPTS)[&context.config.script].clone();
         let routes = Routes::default()
             .add_service(PaymentIntentServiceServer::new(Player(Arc::clone(&script))))
             .add_service(RefundServiceServer::new(Player(script)));
@@ -186,11 +200,11 @@ type Reply = Result<Response<pb::PaymentIntent>, Status>;
 impl PaymentIntentService for Player {
     async fn create_payment_intent(&self, request: Request<pb::CreatePaymentIntentRequest>) -> Reply {
         let request = request.into_inner();
-        let mut script = self.0.lock().unwrap();
+        let mut script = lock(&self.0);
         if let Some(answer) = script.answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
-        if script.refuses {
+        if script.mood == Mood::Refuses {
             let field = "payment_method".to_owned();
             return Err(Refusal::InvalidArgument { field }.status(
                 "payments.jetway",
@@ -216,7 +230,7 @@ impl PaymentIntentService for Player {
 
     async fn get_payment_intent(&self, request: Request<pb::GetPaymentIntentRequest>) -> Reply {
         let name = request.into_inner().name;
-        self.0.lock().unwrap().intent(&name).cloned().map(Response::new)
+        lock(&self.0).intent(&name).cloned().map(Response::new)
     }
 
     async fn list_payment_intents(
@@ -228,13 +242,13 @@ impl PaymentIntentService for Player {
 
     async fn confirm_payment_intent(&self, request: Request<pb::ConfirmPaymentIntentRequest>) -> Reply {
         let request = request.into_inner();
-        let mut script = self.0.lock().unwrap();
+        let mut script = lock(&self.0);
         if let Some(answer) = script.answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
-        let (declines, is_slow, never) = (script.declines, script.is_slow, script.never_authorizes);
+        let mood = script.mood;
         let intent = script.intent(&request.name)?;
-        if declines {
+        if mood == Mood::Declines {
             intent.state = State::RequiresPaymentMethod.into();
             intent.last_payment_error = Some(pb::PaymentError {
                 code: "card_declined".to_owned(),
@@ -243,7 +257,12 @@ impl PaymentIntentService for Player {
                 attempt: 1,
             });
         } else {
-            intent.state = if is_slow || never { State::Processing } else { State::RequiresCapture }.into();
+            intent.state = if matches!(mood, Mood::IsSlow | Mood::NeverAuthorizes) {
+                State::Processing
+            } else {
+                State::RequiresCapture
+            }
+            .into();
         }
         let intent = intent.clone();
         script.answer("confirm", &request.request_id, intent)
@@ -251,11 +270,11 @@ impl PaymentIntentService for Player {
 
     async fn capture_payment_intent(&self, request: Request<pb::CapturePaymentIntentRequest>) -> Reply {
         let request = request.into_inner();
-        let mut script = self.0.lock().unwrap();
+        let mut script = lock(&self.0);
         if let Some(answer) = script.answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
-        let is_slow = script.is_slow;
+        let is_slow = script.mood == Mood::IsSlow;
         let intent = script.intent(&request.name)?;
         if intent.state() != State::RequiresCapture {
             return Err(state_refusal("NOT_CAPTURABLE"));
@@ -273,7 +292,7 @@ impl PaymentIntentService for Player {
 
     async fn cancel_payment_intent(&self, request: Request<pb::CancelPaymentIntentRequest>) -> Reply {
         let request = request.into_inner();
-        let mut script = self.0.lock().unwrap();
+        let mut script = lock(&self.0);
         if let Some(answer) = script.answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
@@ -281,7 +300,12 @@ impl PaymentIntentService for Player {
         match intent.state() {
             State::Succeeded => return Err(state_refusal("ALREADY_SUCCEEDED")),
             State::Canceled => return Err(state_refusal("ALREADY_CANCELED")),
-            _ => intent.state = State::Canceled.into(),
+            State::Unspecified
+            | State::RequiresPaymentMethod
+            | State::RequiresConfirmation
+            | State::RequiresAction
+            | State::Processing
+            | State::RequiresCapture => intent.state = State::Canceled.into(),
         }
         let intent = intent.clone();
         script.answer("cancel", &request.request_id, intent)
@@ -289,8 +313,8 @@ impl PaymentIntentService for Player {
 
     async fn sync_payment_intent(&self, request: Request<pb::SyncPaymentIntentRequest>) -> Reply {
         let request = request.into_inner();
-        let mut script = self.0.lock().unwrap();
-        let never = script.never_authorizes;
+        let mut script = lock(&self.0);
+        let never = script.mood == Mood::NeverAuthorizes;
         let intent = script.intent(&request.name)?;
         if intent.state() == State::Processing && !never {
             intent.state = State::RequiresCapture.into();
@@ -306,11 +330,11 @@ impl RefundService for Player {
         request: Request<pb::CreateRefundRequest>,
     ) -> Result<Response<pb::Refund>, Status> {
         let request = request.into_inner();
-        let mut script = self.0.lock().unwrap();
+        let mut script = lock(&self.0);
         if let Some(answer) = script.refund_answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
-        let is_slow = script.is_slow;
+        let is_slow = script.mood == Mood::IsSlow;
         let intent = script.intent(&request.payment_intent)?;
         let minor = request.amount_minor.unwrap_or_default();
         intent.amount_refunded_minor += minor;
@@ -337,7 +361,7 @@ impl RefundService for Player {
         request: Request<pb::GetRefundRequest>,
     ) -> Result<Response<pb::Refund>, Status> {
         let name = request.into_inner().name;
-        let script = self.0.lock().unwrap();
+        let script = lock(&self.0);
         let refund = script.refunds.iter().find(|refund| refund.name == name).cloned();
         refund.map(Response::new).ok_or_else(lost)
     }

@@ -7,6 +7,7 @@ use proto::bookings::v1::booking::State;
 use proto::payments::v1::payment_intent;
 
 use crate::harness::{TestBookings, any_seat, eventually, key, reason, rupees};
+use crate::payments::Mood;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_booking_is_paid_and_ticketed() {
@@ -49,7 +50,7 @@ async fn a_declined_card_fails_the_booking_and_frees_the_seats() {
     let t = TestBookings::start().await;
     let flight = t.flight(1).await;
     let asha = t.customer();
-    t.payments.script(|script| script.declines = true);
+    t.payments.script(|script| script.mood = Mood::Declines);
     let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
 
     let booking = asha.book(&hold).await.expect("a booking");
@@ -71,7 +72,7 @@ async fn a_card_that_payments_does_not_know_fails_the_booking() {
     let t = TestBookings::start().await;
     let flight = t.flight(1).await;
     let asha = t.customer();
-    t.payments.script(|script| script.refuses = true);
+    t.payments.script(|script| script.mood = Mood::Refuses);
     let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
 
     let booking = asha.book(&hold).await.expect("a booking");
@@ -120,7 +121,7 @@ async fn lost_answers_cost_nothing_twice() {
 async fn a_slow_acquirer_is_asked_until_it_answers() {
     let t = TestBookings::start().await;
     let flight = t.flight(1).await;
-    t.payments.script(|script| script.is_slow = true);
+    t.payments.script(|script| script.mood = Mood::IsSlow);
 
     t.booked(&t.customer(), &flight, 1, "LIGHT").await;
 
@@ -133,7 +134,7 @@ async fn a_payment_without_an_end_is_given_up_when_the_time_is_over() {
     let t = TestBookings::start().await;
     let flight = t.flight(1).await;
     let asha = t.customer();
-    t.payments.script(|script| script.never_authorizes = true);
+    t.payments.script(|script| script.mood = Mood::NeverAuthorizes);
     let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
     let booking = asha.book(&hold).await.expect("a booking");
     let waiting =
@@ -170,21 +171,25 @@ async fn a_hold_that_is_being_paid_for_does_not_expire() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_stopped_worker_left_is_taken_up_by_another_once() {
-    let t = TestBookings::start().await;
+    let mut t = TestBookings::start().await;
     let flight = t.flight(2).await;
     let asha = t.customer();
+    t.payments.stop().await;
     let mut names = Vec::new();
     for user in [asha.clone(), t.customer(), t.customer()] {
         let hold = user.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
         names.push((user.clone(), user.book(&hold).await.expect("a booking").name));
     }
     // As after a kill: somebody who is gone has the lease, until it runs out.
-    t.execute(
-        "UPDATE sagas SET lease_owner = gen_random_uuid(), lease_until = now() + interval '1 second' \
-         WHERE state NOT IN ('DONE', 'FAILED')",
-    )
-    .await
-    .expect("leases of the dead");
+    let left = t
+        .execute(
+            "UPDATE sagas SET lease_owner = gen_random_uuid(), lease_until = now() + interval '1 second' \
+             WHERE state NOT IN ('DONE', 'FAILED')",
+        )
+        .await
+        .expect("leases of the dead");
+    assert_eq!(left, 3);
+    t.payments.start_again().await;
     let replica = t.replica().await;
 
     let ends = join_all(names.iter().map(|(user, name)| t.settled(user, name))).await;

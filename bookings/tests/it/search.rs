@@ -12,7 +12,7 @@ async fn timetable(t: &TestBookings) -> Vec<pb::Flight> {
     let day: jiff::Timestamp = "2031-03-09T20:00:00Z".parse().expect("a time");
     let mut flights = Vec::new();
     for (number, hours, price) in [(1_u16, 0, 400), (2, 3, 300), (3, 6, 400), (4, 9, 200), (5, 23, 100)] {
-        let draft = t.draft(&aircraft, day + SignedDuration::from_hours(hours), number);
+        let draft = TestBookings::draft(&aircraft, day + SignedDuration::from_hours(hours), number);
         let cabins = vec![cabin(
             "ECONOMY",
             vec![fare("LIGHT", price, 10, None), fare("FLEX", price * 2, 10, Some(1))],
@@ -29,7 +29,10 @@ async fn numbers(t: &TestBookings, request: pb::ListFlightsRequest) -> Vec<Strin
     loop {
         let page = user.list_flights(pb::ListFlightsRequest { page_token: token, ..request.clone() }).await;
         let page = page.expect("a page").into_inner();
-        assert!(request.page_size == 0 || page.flights.len() <= usize::try_from(request.page_size).unwrap());
+        assert!(
+            request.page_size == 0
+                || page.flights.len() <= usize::try_from(request.page_size).expect("a size")
+        );
         numbers.extend(page.flights.into_iter().map(|flight| flight.flight_number));
         token = page.next_page_token;
         if token.is_empty() {
