@@ -104,3 +104,16 @@ async fn every_answer_carries_its_request_id_and_the_security_headers() {
     assert_eq!(wrong.status, 405);
     assert!(wrong.headers["allow"].to_str().expect("text").contains("GET"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_edge_describes_itself() {
+    let data = data_dir();
+    let up = Up::start(data.path());
+    let described = up.rest().get("/openapi.json").await.expect("an answer");
+    assert_eq!(described.status, 200);
+    assert_eq!(described.text("openapi"), "3.1.0");
+    let paths = described.body["paths"].as_object().expect("there are paths");
+    for path in ["/api/v1/auth/signup", "/api/v1/flights", "/api/v1/holds", "/api/v1/bookings"] {
+        assert!(paths.contains_key(path), "{path} is not described");
+    }
+}

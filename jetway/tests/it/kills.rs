@@ -72,7 +72,10 @@ async fn after_each_of_twenty_kills_every_booking_ends_and_no_money_or_seat_is_l
                 break;
             }
             up.thaw();
-            assert!(asked.elapsed() < PATIENCE, "round {round}: never were {IN_FLIGHT_MIN} bookings under way");
+            assert!(
+                asked.elapsed() < PATIENCE,
+                "round {round}: never were {IN_FLIGHT_MIN} bookings under way"
+            );
         }
         up.kill();
         drop(bookings);
