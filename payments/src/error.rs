@@ -81,6 +81,9 @@ pub enum Error {
     /// The acquirer does not answer, and nothing depends on it.
     #[error("the acquirer does not answer")]
     AcquirerUnavailable,
+    /// Too many calls begin at the same time. Nothing has happened.
+    #[error("too many calls at the same time")]
+    Overloaded,
     /// The acquirer says two things of one reference.
     #[error("attempt {attempt}: {why}")]
     Acquirer {
@@ -137,6 +140,7 @@ impl Error {
             | Self::RefundNotFound(_)
             | Self::NoSimulator
             | Self::AcquirerUnavailable
+            | Self::Overloaded
             | Self::Acquirer { .. }
             | Self::Corrupt(_)
             | Self::Vault(_)
@@ -199,6 +203,7 @@ impl From<Error> for Status {
             Error::RefundExceedsRefundable(id) => ("REFUND_EXCEEDS_REFUNDABLE", intent(id)),
             Error::NotCaptured(id) => ("NOT_CAPTURED", intent(id)),
             Error::NoSimulator => ("SIMULATOR_OFF", Refusal::NotFound { resource: "simulator".to_owned() }),
+            Error::Overloaded => ("OVERLOADED", Refusal::Unavailable { retry_after: SOON }),
             Error::AcquirerUnavailable => {
                 ("ACQUIRER_UNAVAILABLE", Refusal::Unavailable { retry_after: SOON })
             }

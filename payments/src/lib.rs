@@ -35,7 +35,7 @@ pub use self::config::Config;
 use self::{
     acquirer::{Acquirer, Simulated},
     acquiring::Acquiring,
-    service::Handlers,
+    service::{Admission, Handlers},
     vault::{FileKeys, Vault},
 };
 
@@ -73,7 +73,11 @@ pub fn assemble<C>(context: Context<C>, config: &Config, acquirer: Arc<dyn Acqui
     let age =
         SignedDuration::try_from(Duration::from_millis(config.janitor.age_ms)).context("`janitor.age_ms`")?;
     jobs::janitor::start(&context.tasks, &acquiring, Duration::from_millis(config.janitor.interval_ms), age);
-    let handlers = Arc::new(Handlers { acquiring, simulator: config.simulator });
+    let handlers = Arc::new(Handlers {
+        acquiring,
+        admission: Admission::of_pool(config.database.connections_max),
+        simulator: config.simulator,
+    });
     let mut routes = Routes::builder();
     routes
         .add_service(PaymentMethodServiceServer::from_arc(Arc::clone(&handlers)))

@@ -2,6 +2,7 @@
 //!
 //! Calls that move money carry a request id and go through [`Handlers::once`]; one file holds each of them. Reads are in [`reads`].
 
+mod admission;
 mod cancel_payment_intent;
 mod capture_payment_intent;
 mod confirm_payment_intent;
@@ -23,6 +24,7 @@ use proto::payments::v1::{
 };
 use tonic::{Request, Response, Status};
 
+pub(crate) use self::admission::Admission;
 use self::once::Command;
 use crate::{
     acquiring::Acquiring,
@@ -36,6 +38,7 @@ use crate::{
 /// Implements every service of the package.
 pub(crate) struct Handlers {
     pub(crate) acquiring: Acquiring,
+    pub(crate) admission: Admission,
     /// Whether the acquirer's own record may be read.
     pub(crate) simulator: bool,
 }

@@ -2,9 +2,9 @@
 //!
 //! Each is taken under a lease, so that several processes share the work; two that meet all the same are no harm, because an answer is applied once.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use jiff::SignedDuration;
 use mesh::{call::Call, tasks::Tasks};
 
@@ -81,12 +81,14 @@ async fn sweep(acquiring: &Acquiring) -> Result<(), Error> {
     Ok(())
 }
 
+/// Asks about one attempt. Whatever goes wrong with it, the next is asked about all the same.
 async fn ask(acquiring: &Acquiring, id: AttemptId) {
-    match acquiring.inquire(id).await {
-        Ok(()) => tracing::info!(attempt = %id, "asked the acquirer about an attempt"),
-        Err(error) => {
+    match AssertUnwindSafe(acquiring.inquire(id)).catch_unwind().await {
+        Ok(Ok(())) => tracing::info!(attempt = %id, "asked the acquirer about an attempt"),
+        Ok(Err(error)) => {
             let cause: &dyn std::error::Error = &error;
             tracing::error!(error = cause, attempt = %id, "an attempt cannot be resolved");
         }
+        Err(_) => tracing::error!(attempt = %id, "resolving an attempt panicked"),
     }
 }

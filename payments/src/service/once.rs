@@ -98,11 +98,13 @@ impl Handlers {
     ) -> Result<Response<M>, Status> {
         let db = &self.acquiring.db;
         let now = self.acquiring.clock.now();
-        let first = db
-            .transaction("begin", async |conn: &mut AsyncPgConnection| {
+        let first = {
+            let _admitted = self.admission.admit().await?;
+            db.transaction("begin", async |conn: &mut AsyncPgConnection| {
                 first(conn, &request, &command, now).await
             })
-            .await?;
+            .await?
+        };
         let stored = match first {
             First::Stored(stored) => stored,
             First::Ask(attempt) => {

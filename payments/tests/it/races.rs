@@ -17,24 +17,41 @@ async fn all<T: Send + 'static>(
     set.join_all().await
 }
 
+/// Calls as a client does: what may be over in a moment is sent again, with the same request id.
+async fn persistently<T, F>(call: impl Fn() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    loop {
+        match call().await {
+            Err(status)
+                if status.code() == Code::Unavailable || reason(&status) == "IDEMPOTENCY_IN_PROGRESS" => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 fn reasons<T>(outcomes: &[Result<T, Status>]) -> Vec<String> {
     outcomes.iter().filter_map(|outcome| outcome.as_ref().err().map(reason)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_captures_and_cancels_one_kind_wins() {
-    let t = Arc::new(TestPayments::start().await);
+    let t = Arc::new(TestPayments::start_with_busy_janitor().await);
     for _ in 0..3 {
         let intent = t.authorized().await;
         let calls = (0..40).map(|number| {
-            let (t, name) = (Arc::clone(&t), intent.name.clone());
-            async move {
-                if number % 2 == 0 {
-                    t.capture(&name, None, &key()).await
-                } else {
-                    t.cancel(&name, &key()).await
+            let (t, name, key) = (Arc::clone(&t), intent.name.clone(), key());
+            persistently(move || {
+                let (t, name, key) = (Arc::clone(&t), name.clone(), key.clone());
+                async move {
+                    if number % 2 == 0 {
+                        t.capture(&name, None, &key).await
+                    } else {
+                        t.cancel(&name, &key).await
+                    }
                 }
-            }
+            })
         });
         let outcomes = all(calls).await;
 
@@ -55,11 +72,14 @@ async fn of_captures_and_cancels_one_kind_wins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_refunds_never_give_back_more_than_was_taken() {
-    let t = Arc::new(TestPayments::start().await);
+    let t = Arc::new(TestPayments::start_with_busy_janitor().await);
     let intent = t.captured().await;
     let calls = (0..50).map(|_| {
-        let (t, name) = (Arc::clone(&t), intent.name.clone());
-        async move { t.refund(&name, Some(1_000), &key()).await }
+        let (t, name, key) = (Arc::clone(&t), intent.name.clone(), key());
+        persistently(move || {
+            let (t, name, key) = (Arc::clone(&t), name.clone(), key.clone());
+            async move { t.refund(&name, Some(1_000), &key).await }
+        })
     });
 
     let outcomes = all(calls).await;
@@ -76,12 +96,15 @@ async fn racing_refunds_never_give_back_more_than_was_taken() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_refunds_with_one_request_id_pay_once() {
-    let t = Arc::new(TestPayments::start().await);
+    let t = Arc::new(TestPayments::start_with_busy_janitor().await);
     let intent = t.captured().await;
     let key = key();
     let calls = (0..50).map(|_| {
         let (t, name, key) = (Arc::clone(&t), intent.name.clone(), key.clone());
-        async move { t.refund(&name, Some(1_000), &key).await }
+        persistently(move || {
+            let (t, name, key) = (Arc::clone(&t), name.clone(), key.clone());
+            async move { t.refund(&name, Some(1_000), &key).await }
+        })
     });
 
     let outcomes = all(calls).await;
@@ -89,22 +112,21 @@ async fn racing_refunds_with_one_request_id_pay_once() {
     let mut names: Vec<_> = outcomes.iter().flatten().map(|refund| refund.name.clone()).collect();
     names.dedup();
     assert_eq!(names.len(), 1, "{names:?}");
-    assert!(
-        reasons(&outcomes).iter().all(|reason| reason == "IDEMPOTENCY_IN_PROGRESS"),
-        "{:?}",
-        reasons(&outcomes)
-    );
+    assert_eq!(reasons(&outcomes), Vec::<String>::new());
     assert_eq!(t.get(&intent.name).await.amount_refunded_minor, 1_000);
     t.check().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn racing_confirmations_authorize_once() {
-    let t = Arc::new(TestPayments::start().await);
+    let t = Arc::new(TestPayments::start_with_busy_janitor().await);
     let intent = t.ready(VISA).await;
     let calls = (0..20).map(|_| {
-        let (t, name) = (Arc::clone(&t), intent.name.clone());
-        async move { t.confirm(&name, &key()).await }
+        let (t, name, key) = (Arc::clone(&t), intent.name.clone(), key());
+        persistently(move || {
+            let (t, name, key) = (Arc::clone(&t), name.clone(), key.clone());
+            async move { t.confirm(&name, &key).await }
+        })
     });
 
     let outcomes = all(calls).await;
@@ -116,8 +138,8 @@ async fn racing_confirmations_authorize_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_of_one_merchant_do_not_disturb_each_other() {
-    let t = Arc::new(TestPayments::start().await);
-    let calls = (0..20).map(|_| {
+    let t = Arc::new(TestPayments::start_with_busy_janitor().await);
+    let calls = (0..10).map(|_| {
         let t = Arc::clone(&t);
         async move {
             let intent = t.captured().await;
@@ -125,6 +147,6 @@ async fn payments_of_one_merchant_do_not_disturb_each_other() {
         }
     });
 
-    assert_eq!(all(calls).await.len(), 20);
+    assert_eq!(all(calls).await.len(), 10);
     t.check().await;
 }

@@ -180,3 +180,17 @@ async fn two_processes_resolve_what_is_lost_without_doing_anything_twice() {
     t.check().await;
     other.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_janitor_that_crashes_over_one_payment_goes_on_with_it_later() {
+    let t = TestPayments::start_with_busy_janitor().await;
+    let intent = t.authorized().await;
+    // The call, and then the janitor that sends again.
+    t.fail_next(Fault::CrashBefore);
+    t.fail_next(Fault::CrashBefore);
+    t.capture(&intent.name, None, &key()).await.expect_err("a crash");
+
+    t.reaches(&intent.name, State::Succeeded).await;
+    assert_eq!(t.calls(&intent.name).await, ["AUTHORIZE APPROVED 12500", "CAPTURE APPROVED 12500"]);
+    t.check().await;
+}
