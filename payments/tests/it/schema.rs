@@ -1,7 +1,7 @@
 //! `src/schema.rs` says what the migrations make.
 
 use diesel::{QueryableByName, sql_types::Text};
-use diesel_async::RunQueryDsl as _;
+use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 
 use crate::harness::TestPayments;
 
@@ -54,5 +54,49 @@ async fn the_schema_is_the_one_that_the_migrations_make() {
         stored.sort();
 
         assert_eq!(declared(source), stored);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_migration_can_be_undone_and_done_again() {
+    let t = TestPayments::start().await;
+    let [payments, acquirer] = t.databases();
+    for (database, migrations) in [
+        (
+            payments,
+            &[
+                (
+                    include_str!("../../migrations/2026-11-21-200001_vault/up.sql"),
+                    include_str!("../../migrations/2026-11-21-200001_vault/down.sql"),
+                ),
+                (
+                    include_str!("../../migrations/2026-11-21-200002_payments/up.sql"),
+                    include_str!("../../migrations/2026-11-21-200002_payments/down.sql"),
+                ),
+                (
+                    include_str!("../../migrations/2026-11-21-200003_ledger/up.sql"),
+                    include_str!("../../migrations/2026-11-21-200003_ledger/down.sql"),
+                ),
+                (
+                    include_str!("../../migrations/2026-11-21-200004_invariants/up.sql"),
+                    include_str!("../../migrations/2026-11-21-200004_invariants/down.sql"),
+                ),
+            ][..],
+        ),
+        (
+            acquirer,
+            &[(
+                include_str!("../../acquirer/migrations/2026-11-21-100001_operations/up.sql"),
+                include_str!("../../acquirer/migrations/2026-11-21-100001_operations/down.sql"),
+            )][..],
+        ),
+    ] {
+        let mut conn = mesh::testing::connection(&database.url).await;
+        for (_, down) in migrations.iter().rev() {
+            conn.batch_execute(down).await.expect("the migration can be undone");
+        }
+        for (up, _) in migrations {
+            conn.batch_execute(up).await.expect("nothing was left behind");
+        }
     }
 }
