@@ -2,6 +2,7 @@
 //! the programs, where the delicate calls are, and what every contract file owes its readers.
 
 mod crates;
+mod errors;
 mod licences;
 mod protos;
 mod source;

@@ -5,6 +5,9 @@ use std::fs;
 
 use super::{built_packages, cargo, root};
 
+/// What only tests may use: payments is tested with the acquirer itself, not with a picture of it.
+const MAY_TEST_WITH: [(&str, &str); 1] = [("payments", "acquirer")];
+
 /// For each crate of the workspace, the others it may depend on, also for its tests. Services meet in `proto` only.
 const MAY_USE: [(&str, &[&str]); 9] = [
     ("proto", &[]),
@@ -49,8 +52,16 @@ fn members() -> Vec<(String, String, BTreeSet<String>)> {
         .iter()
         .map(|package| {
             let dependencies = package["dependencies"].as_array().expect("dependencies");
-            let names = dependencies.iter().map(|dependency| text(&dependency["name"])).collect();
-            (text(&package["name"]), text(&package["manifest_path"]), names)
+            let name = text(&package["name"]);
+            let for_tests = |dependency: &serde_json::Value| {
+                dependency["kind"] == "dev" && MAY_TEST_WITH.contains(&(&name, &text(&dependency["name"])))
+            };
+            let names = dependencies
+                .iter()
+                .filter(|dependency| !for_tests(dependency))
+                .map(|dependency| text(&dependency["name"]))
+                .collect();
+            (name.clone(), text(&package["manifest_path"]), names)
         })
         .collect()
 }
