@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mesh::config::{
     Configuration, DatabaseConfig, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +26,7 @@ pub struct Config {
     /// The file with the clock's offset.
     pub clock_file: Option<PathBuf>,
     /// Whether the acquirer is the simulated one, whose record may be read.
+    #[serde(deserialize_with = "switch")]
     pub simulator: bool,
     /// The vault's outermost keys.
     pub keys: KeysConfig,
@@ -102,5 +103,21 @@ impl Configuration for Config {
             problems.push("`janitor.interval_ms` must be at least 1".to_owned());
         }
         problems
+    }
+}
+
+/// A truth value, which may also be written as 1 or 0.
+fn switch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Switch {
+        Word(bool),
+        Number(u8),
+    }
+    match Switch::deserialize(deserializer)? {
+        Switch::Word(on) => Ok(on),
+        Switch::Number(0) => Ok(false),
+        Switch::Number(1) => Ok(true),
+        Switch::Number(_) => Err(de::Error::custom("must be true or false")),
     }
 }

@@ -19,7 +19,7 @@ pub struct Config {
     pub tls: TlsFiles,
     /// Its own database.
     pub database: DatabaseConfig,
-    /// Where token keys come from. No user ever calls here, but readiness asks for the keys.
+    /// Where token keys come from. Empty, the default: nowhere, because no user ever calls here.
     pub identity: TargetConfig,
     /// The file with the clock's offset.
     pub clock_file: Option<PathBuf>,
@@ -32,7 +32,7 @@ impl Default for Config {
             telemetry: TelemetryConfig::default(),
             tls: TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), roots: PathBuf::new() },
             database: DatabaseConfig::default(),
-            identity: TargetConfig::on_loopback(50051),
+            identity: TargetConfig { address: String::new() },
             clock_file: None,
         }
     }
@@ -45,7 +45,7 @@ impl Configuration for Config {
             telemetry: &self.telemetry,
             tls: &self.tls,
             database: Some(&self.database),
-            identity: Some(&self.identity),
+            identity: Some(&self.identity).filter(|identity| !identity.address.is_empty()),
             clock_file: self.clock_file.as_ref(),
         }
     }

@@ -74,6 +74,29 @@ async fn there_is_no_simulator_unless_it_is_on() {
 }
 
 #[test]
+fn the_simulator_is_turned_on_by_a_number_or_a_word() {
+    let loaded = |value: &str| {
+        let set = |key: &str, value: &str| (format!("JETWAY_PAYMENTS_{key}"), value.to_owned());
+        let environment = vec![
+            ("JETWAY_SIMULATOR".to_owned(), value.to_owned()),
+            set("DATABASE__URL", "postgres://localhost/payments"),
+            set("TLS__CERTIFICATE", "c"),
+            set("TLS__KEY", "k"),
+            set("TLS__ROOTS", "r"),
+            set("KEYS__FILE", "f"),
+        ];
+        let sources = mesh::config::Sources { environment, ..mesh::config::Sources::default() };
+        mesh::config::load::<payments::Config>("payments", &sources).map(|config| config.simulator)
+    };
+
+    for (value, on) in [("1", true), ("true", true), ("0", false), ("false", false)] {
+        assert_eq!(loaded(value).expect("it is a truth value"), on, "{value}");
+    }
+    assert!(loaded("2").is_err());
+    assert!(loaded("yes").is_err());
+}
+
+#[test]
 fn settings_that_are_missing_are_all_named() {
     let problems = payments::Config::default().check().join("\n");
 

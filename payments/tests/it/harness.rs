@@ -145,7 +145,6 @@ impl TestPayments {
             server: testing::free_ports(),
             tls: testing::certificate("acquirer"),
             database: testing::database("acquirer", || acquirer::MIGRATIONS).await,
-            identity: issuer.target(),
             ..acquirer::Config::default()
         };
         let acquirer =

@@ -6,7 +6,7 @@ use mesh::{
     client::Channel,
     clock::Clock,
     run::{self, Running},
-    testing::{self, Issuer},
+    testing,
 };
 use proto::{
     acquirer::v1::{self as pb, acquirer_service_client::AcquirerServiceClient, operation::Outcome},
@@ -16,21 +16,20 @@ use tonic::Code;
 
 struct TestAcquirer {
     running: Running,
-    _issuer: Issuer,
 }
 
 impl TestAcquirer {
     async fn start() -> Self {
-        let issuer = Issuer::start().await;
         let config = acquirer::Config {
             server: testing::free_ports(),
             tls: testing::certificate("acquirer"),
             database: testing::database("acquirer", || acquirer::MIGRATIONS).await,
-            identity: issuer.target(),
             ..acquirer::Config::default()
         };
         let clock = Clock::stopped("2026-11-21T12:00:00Z".parse().unwrap());
-        Self { running: run::start::<acquirer::Acquirer>(config, clock).await.unwrap(), _issuer: issuer }
+        let running = run::start::<acquirer::Acquirer>(config, clock).await.unwrap();
+        running.ready().await;
+        Self { running }
     }
 
     fn as_workload(&self, name: &str) -> AcquirerServiceClient<Channel> {
