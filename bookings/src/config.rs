@@ -103,3 +103,20 @@ impl Configuration for Config {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_that_is_missing_or_contradictory_is_named() {
+        let config =
+            Config { hold_ttl_seconds: 30, saga_poll_ms: 0, saga_lease_ms: 8_000, ..Config::default() };
+        let problems = config.check().join("\n");
+        for setting in
+            ["database.url", "tls.certificate", "hold_ttl_seconds", "saga_poll_ms", "saga_lease_ms"]
+        {
+            assert!(problems.contains(&format!("`{setting}`")), "{setting}: {problems}");
+        }
+    }
+}

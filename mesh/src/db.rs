@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use deadpool::managed::Timeouts;
 use diesel::{
     ConnectionError,
     result::{DatabaseErrorKind, Error as DieselError},
@@ -18,13 +19,16 @@ use futures::FutureExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::DatabaseConfig;
+use crate::{call::Call, config::DatabaseConfig};
 
 /// How often a transaction runs before a lost race is given back to the caller.
 pub const ATTEMPTS_MAX: u32 = 5;
 
-/// How long a call waits for a connection before it is refused.
+/// How long work that answers no call waits for a connection.
 const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// What is kept of a call's deadline to do the work in, and to answer: whoever has no connection by then is refused.
+const WORK_RESERVE: Duration = Duration::from_secs(1);
 
 /// Session settings: no statement runs for ever, none waits long for a lock, and none is left open by a client that is gone.
 const SESSION: &str =
@@ -67,9 +71,14 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// When none comes free or can be opened within three seconds.
+    /// When none comes free or can be opened while the call being served can still use it, or within three seconds outside of a call.
     pub async fn connection(&self) -> Result<Connection, PoolError> {
-        self.pool.get().await
+        // A burst is waited out: a refusal would only bring the same call back.
+        let patience = Call::current()
+            .map_or(CONNECTION_WAIT_MAX, |call| call.remaining().saturating_sub(WORK_RESERVE))
+            .max(CONNECTION_WAIT_MAX);
+        let timeouts = Timeouts { wait: Some(patience), create: Some(patience), recycle: Some(patience) };
+        self.pool.timeout_get(&timeouts).await
     }
 
     /// Runs `body` in a transaction (READ COMMITTED) and commits if it returns `Ok`.
@@ -89,7 +98,7 @@ impl Db {
         T: Send,
         E: From<DieselError> + From<PoolError> + LostRace + Send,
     {
-        let mut conn = self.pool.get().await?;
+        let mut conn = self.connection().await?;
         for attempt in 1.. {
             match run(&mut conn, &body).await {
                 Err(error) if error.lost_race() && attempt < ATTEMPTS_MAX => {
