@@ -115,7 +115,7 @@ fn entry(method: &MethodDescriptor, policy: &DynamicMessage) -> anyhow::Result<S
         .get_field_by_name("max_request_bytes")
         .and_then(|value| value.as_u32())
         .filter(|bytes| *bytes > 0)
-        .unwrap_or(1 << 20);
+        .unwrap_or(64 * 1024);
     let level = method
         .options()
         .get_field_by_name("idempotency_level")

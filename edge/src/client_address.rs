@@ -11,16 +11,16 @@ pub fn of(peer: IpAddr, headers: &HeaderMap, trusted_hops: usize) -> IpAddr {
     if trusted_hops == 0 {
         return peer;
     }
-    let entries: Vec<&str> = headers
+    // Split as bytes: what a client wrote need not be text, and must not hide what our proxies added after it.
+    let entries: Vec<&[u8]> = headers
         .get_all("x-forwarded-for")
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .collect();
     entries
         .len()
         .checked_sub(trusted_hops)
-        .and_then(|index| entries.get(index)?.trim().parse().ok())
+        .and_then(|index| std::str::from_utf8(entries.get(index)?).ok()?.trim().parse().ok())
         .unwrap_or(peer)
 }
 
@@ -53,6 +53,13 @@ mod tests {
     #[test]
     fn behind_one_proxy_the_last_entry_is_the_client_and_the_rest_is_forged() {
         let headers = forwarded("198.51.100.66, 203.0.113.9");
+        assert_eq!(of(PEER, &headers, 1), "203.0.113.9".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_hide_what_a_proxy_added() {
+        let value = http::HeaderValue::from_bytes(b"\xff, 203.0.113.9").unwrap();
+        let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-forwarded-for"), value)]);
         assert_eq!(of(PEER, &headers, 1), "203.0.113.9".parse::<IpAddr>().unwrap());
     }
 

@@ -15,7 +15,7 @@ use transcoder::{Admission, Gate, Method, Outcome};
 use crate::{answer::Client, limiter::Limiter};
 
 /// `ErrorInfo.domain` of the gateway's own refusals.
-const DOMAIN: &str = "edge.jetway";
+pub(crate) const DOMAIN: &str = "edge.jetway";
 
 /// The header that REST clients send a request id in.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -47,12 +47,9 @@ impl PolicyGate {
             .extensions
             .get::<Client>()
             .ok_or_else(|| Refusal::Internal.status(DOMAIN, "INTERNAL", "internal error"))?;
-        let claims = match auth::verified(&request.headers, &self.verifier) {
-            // A stale token must not keep anyone from signing in.
-            Err(_) if policy.access.public => None,
-            outcome => outcome?,
-        };
-        let user = claims.as_ref().map(|claims| claims.sub);
+        let verified = auth::verified(&request.headers, &self.verifier);
+        // Counted before a bad token is refused: checking one is work, too.
+        let user = verified.as_ref().ok().and_then(|claims| Some(claims.as_ref()?.sub));
         self.limiter.count(policy.rate, user, client.address).map_err(|retry_after| {
             Refusal::ResourceExhausted { retry_after }.status(
                 DOMAIN,
@@ -60,6 +57,11 @@ impl PolicyGate {
                 "too many calls; slow down",
             )
         })?;
+        let claims = match verified {
+            // A stale token must not keep anyone from signing in.
+            Err(_) if policy.access.public => None,
+            outcome => outcome?,
+        };
         auth::check(&policy.access, claims.as_ref(), None)?;
 
         let mut metadata = HeaderMap::new();

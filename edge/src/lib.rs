@@ -15,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use axum::{
     Router,
+    body::Bytes,
     http::{StatusCode, header::CONTENT_TYPE},
     middleware,
     routing::get,
@@ -77,15 +78,17 @@ fn router(context: &Context<Config>, gate: PolicyGate) -> anyhow::Result<Router>
         ("payments", context.channel("payments", &config.payments)?),
     ];
     // A client should see that nothing was refunded, rather than nothing about refunds.
-    let mut builder =
-        Transcoder::builder(proto::DESCRIPTOR_SET).gate(gate).always_print_primitive_fields(true);
+    let mut builder = Transcoder::builder(proto::DESCRIPTOR_SET)
+        .gate(gate)
+        .error_domain(gate::DOMAIN)
+        .always_print_primitive_fields(true);
     for (service, workload) in routed_services() {
         let (_, channel) =
             upstreams.iter().find(|(name, _)| *name == workload).context("every workload has an upstream")?;
         builder = builder.upstream(service, channel.clone());
     }
     let transcoder = builder.build().context("compile the routes")?;
-    let openapi = transcoder.openapi("Jetway", "v1").to_string();
+    let openapi = Bytes::from(transcoder.openapi("Jetway", "v1").to_string());
     let verifier = context.verifier.clone();
     Ok(Router::new()
         .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], openapi)))

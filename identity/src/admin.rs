@@ -25,9 +25,9 @@ use crate::{
     Config, Identity, MIGRATIONS,
     domain::{EmailAddress, Password, Username, roles},
     error::Error,
-    password::Passwords,
+    password::{Passwords, Verdict},
     service::{assign_role, sign_up},
-    store::{self, users::NewUser},
+    store::{self, credentials::Identifier, users::NewUser},
 };
 
 /// The actor of what is done here.
@@ -178,8 +178,34 @@ async fn create_admin(create: Create) -> anyhow::Result<PrincipalId> {
         password,
         roles: &[roles::ADMIN],
     };
+    must_be_whose_password_it_is(&db, &passwords, &account).await?;
     let now = Clock::system(config.parts().clock_file.cloned()).now();
     Ok(ensure_account(&db, &passwords, &account, now).await?)
+}
+
+/// Anybody can sign up with an address. The account that becomes an admin must be the operator's own, so one that is there already must have the
+/// password that the operator gives.
+async fn must_be_whose_password_it_is(
+    db: &Db,
+    passwords: &Passwords,
+    account: &Account<'_>,
+) -> anyhow::Result<()> {
+    let email = EmailAddress::parse(account.email).map_err(Error::Email)?;
+    let mut conn = db.connection().await?;
+    let identifier = Identifier::Email(email.canonical().to_owned());
+    let Some(credential) = store::credentials::find(&mut conn, &identifier).await? else { return Ok(()) };
+    drop(conn);
+    match passwords
+        .patient()
+        .verify(account.password.clone(), Some(&credential.hash))
+        .await
+        .map_err(Error::Hash)?
+    {
+        Verdict::Right { .. } => Ok(()),
+        Verdict::Wrong => anyhow::bail!(
+            "there is an account with this address and another password: give that password, or another address"
+        ),
+    }
 }
 
 fn read_password(file: Option<&PathBuf>) -> anyhow::Result<Password> {

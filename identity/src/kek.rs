@@ -11,6 +11,10 @@ use std::{
 };
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use zeroize::Zeroizing;
 
 /// Length of a key in bytes.
@@ -45,6 +49,33 @@ pub enum KeyFileError {
 #[error("an encrypted value cannot be opened with the keys of the key file")]
 pub struct OpenError;
 
+/// The members of a key file in order, those of one name twice too, which a map would hide.
+struct Entries(Vec<(String, Zeroizing<String>)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of version and key")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut members = Vec::new();
+                while let Some((version, digits)) = map.next_entry::<String, String>()? {
+                    members.push((version, Zeroizing::new(digits)));
+                }
+                Ok(Entries(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
 /// The keys of a key file.
 pub struct KeyRing {
     keys: BTreeMap<u32, RandomizedNonceKey>,
@@ -67,17 +98,23 @@ impl KeyRing {
             .map(Zeroizing::new)
             .map_err(|source| KeyFileError::File { path: path.to_owned(), source })?;
         let wrong = |rule| KeyFileError::Content { path: path.to_owned(), rule };
-        let entries: BTreeMap<&str, &str> =
+        let entries: Entries =
             serde_json::from_slice(&text).map_err(|_| wrong("is not a JSON object of version and key"))?;
         let mut keys = BTreeMap::new();
-        for (version, digits) in entries {
-            let version = version.parse().map_err(|_| wrong("has a version that is not a number"))?;
+        for (written, digits) in entries.0 {
+            let version: u32 = written.parse().map_err(|_| wrong("has a version that is not a number"))?;
+            if version.to_string() != written {
+                return Err(wrong("has a version with a sign or leading zeros"));
+            }
             let mut bytes = Zeroizing::new([0; KEY_LENGTH]);
-            hex::decode_to_slice(digits, bytes.as_mut_slice())
+            hex::decode_to_slice(digits.as_str(), bytes.as_mut_slice())
                 .map_err(|_| wrong("has a key that is not 64 hexadecimal digits"))?;
             let key = RandomizedNonceKey::new(&AES_256_GCM, bytes.as_slice())
                 .map_err(|_| wrong("has a key that cannot be used"))?;
-            keys.insert(version, key);
+            // A key that another one hides is a key that is lost.
+            if keys.insert(version, key).is_some() {
+                return Err(wrong("has a version twice"));
+            }
         }
         if keys.is_empty() { Err(wrong("holds no key")) } else { Ok(Self { keys }) }
     }

@@ -85,6 +85,16 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For a listener that the world reaches: fewer calls at a time on one connection, and fewer connections.
+    pub fn public() -> Self {
+        Self { max_connections: 4_000, max_concurrent_streams: 100, ..Self::default() }
+    }
+}
+
+/// Cancelled calls that a peer may have waiting on one connection.
+const PEER_RESETS_MAX: usize = 1_000;
+
 /// A bound socket that nobody accepts from yet: the kernel already queues connections.
 #[derive(Debug)]
 pub struct Listener {
@@ -291,7 +301,13 @@ fn builder(limits: &Limits, mutual_tls: bool) -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(limits.keep_alive_timeout)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(limits.max_header_list_bytes);
-    if mutual_tls { builder.http2_only() } else { builder }
+    if mutual_tls {
+        // A peer passes on what clients cancel: many at once are no attack by the peer, and must not cost everybody else their connection.
+        builder.http2().max_pending_accept_reset_streams(PEER_RESETS_MAX);
+        builder.http2_only()
+    } else {
+        builder
+    }
 }
 
 fn log_end(peer: PeerAddr, ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

@@ -164,6 +164,12 @@ impl DatabaseConfig {
         if self.url.expose_secret().is_empty() {
             problems.push("`database.url` is missing".to_owned());
         }
+        if self.roots.is_none() && !is_on_this_machine(self.url.expose_secret()) {
+            problems.push(
+                "`database.roots` is missing: only a database on this machine may be spoken to in clear text"
+                    .to_owned(),
+            );
+        }
         if self.connections_max == 0 {
             problems.push("`database.connections_max` must be at least 1".to_owned());
         }
@@ -172,6 +178,19 @@ impl DatabaseConfig {
         }
         problems
     }
+}
+
+/// Whether every host of a database URL is this machine. An empty or unreadable one is somebody else's problem.
+fn is_on_this_machine(url: &str) -> bool {
+    use tokio_postgres::config::Host;
+
+    let Ok(config) = url.parse::<tokio_postgres::Config>() else { return true };
+    config.get_hosts().iter().all(|host| match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Host::Unix(_) => true,
+    })
 }
 
 /// Another service.

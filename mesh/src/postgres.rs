@@ -119,6 +119,19 @@ impl Cluster {
         Self::start_in(&options, Some(root))
     }
 
+    /// Deletes the cluster in `data_dir` and our files beside it, whatever state it is in: damaged, of another version, or not there at all. A
+    /// server left over from a process that was killed is stopped first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] when a live process has the cluster, [`Error::Io`] when something cannot be deleted.
+    pub fn discard(data_dir: &Path) -> Result<(), Error> {
+        let data_dir = data_dir::prepare_parent(data_dir)?;
+        let _lock = data_dir::lock(&data_dir)?;
+        pid_file::retire(&data_dir, STOP_MAX)?;
+        data_dir::delete(&data_dir)
+    }
+
     fn start_in(options: &Options, temporary: Option<TempDir>) -> Result<Self, Error> {
         let binaries = Binaries::find()?;
         let data_dir = data_dir::prepare_parent(&options.data_dir)?;

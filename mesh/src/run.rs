@@ -35,6 +35,9 @@ const KEYS_INTERVAL: Duration = Duration::from_mins(4);
 /// How soon the first fetch is tried again.
 const KEYS_RETRY: Duration = Duration::from_millis(200);
 
+/// How long probes and operators may take to finish when the service stops.
+const ASIDE_DRAIN: Duration = Duration::from_secs(1);
+
 /// How long background tasks may take to end.
 const TASKS_FINISH_MAX: Duration = Duration::from_secs(10);
 
@@ -269,11 +272,12 @@ async fn serve<S: Service>(
     tasks: Tasks,
 ) -> anyhow::Result<Running> {
     let (reporter, health) = health::service().await;
-    let (router, tls) = match app {
+    let (router, tls, limits) = match app {
         App::Mesh(routes) => {
-            (server::stack(routes, health.clone(), conditions.verifier.clone()), Some(identity))
+            let router = server::stack(routes, health.clone(), conditions.verifier.clone());
+            (router, Some(identity), Limits::default())
         }
-        App::Public(router) => (router, None),
+        App::Public(router) => (router, None, Limits::public()),
     };
     let bind = |what: &'static str, at: SocketAddr| {
         Listener::bind(at)
@@ -290,9 +294,11 @@ async fn serve<S: Service>(
         CancellationToken::new(),
         CancellationToken::new(),
     );
-    let limits = Limits { drain: Duration::from_millis(config.drain_timeout_ms), ..Limits::default() };
-    tasks.spawn(accept::serve(probes, None, health, limits.clone(), stop_probes.clone()));
-    tasks.spawn(accept::serve(admin, None, operators(), limits.clone(), stop_probes.clone()));
+    let limits = Limits { drain: Duration::from_millis(config.drain_timeout_ms), ..limits };
+    // Watching health never ends by itself, and nothing there is worth waiting for.
+    let aside = Limits { drain: ASIDE_DRAIN, ..Limits::default() };
+    tasks.spawn(accept::serve(probes, None, health, aside.clone(), stop_probes.clone()));
+    tasks.spawn(accept::serve(admin, None, operators(), aside, stop_probes.clone()));
     tasks.spawn(health::watch(reporter, conditions, ready.clone(), stop.clone()));
     let stopping = stop.clone();
     let drain_delay = Duration::from_millis(config.drain_delay_ms);

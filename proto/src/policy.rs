@@ -110,5 +110,4 @@ pub enum Criticality {
 }
 
 /// Every method of every service, sorted by path.
-#[expect(clippy::unreadable_literal, reason = "generated code")]
 pub static TABLE: &[Method] = include!(concat!(env!("OUT_DIR"), "/policy_table.rs"));

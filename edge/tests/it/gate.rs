@@ -128,6 +128,17 @@ async fn too_many_calls_are_refused_with_the_time_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_with_bad_tokens_are_counted_too() {
+    let t = TestEdge::start_with(LimitsConfig { default_per_minute: 3, ..LimitsConfig::default() }).await;
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(t.get("/api/v1/me", "not.a.token").await.status);
+    }
+    assert_eq!(statuses[..3], [StatusCode::UNAUTHORIZED; 3]);
+    assert_eq!(statuses[3], StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_away_is_said_to_be_away_without_its_address() {
     let mut t = TestEdge::start().await;
     let token = t.token(&["customer"]);

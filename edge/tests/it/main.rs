@@ -1,4 +1,5 @@
 //! The gateway in front of a scripted `bookings`, over real sockets and mTLS.
 
+mod errors;
 mod gate;
 mod harness;

@@ -47,8 +47,18 @@ fn an_added_key_seals_and_the_old_one_still_opens() {
 
 #[test]
 fn a_wrong_file_is_refused_without_a_word_of_it() {
-    for content in ["", "[]", "{}", r#"{"a": "00"}"#, r#"{"1": "abcdef"}"#, &format!(r#"{{"1": "{OLD}zz"}}"#)]
-    {
+    for content in [
+        "",
+        "[]",
+        "{}",
+        r#"{"a": "00"}"#,
+        r#"{"1": "abcdef"}"#,
+        &format!(r#"{{"1": "{OLD}zz"}}"#),
+        // One key would hide the other.
+        &format!(r#"{{"1": "{OLD}", "1": "{NEW}"}}"#),
+        &format!(r#"{{"1": "{OLD}", "01": "{NEW}"}}"#),
+        &format!(r#"{{"+1": "{OLD}"}}"#),
+    ] {
         let error = ring(content).expect_err("no keys");
         assert!(!error.contains("0101") && !error.contains("abcdef"), "{error}");
     }

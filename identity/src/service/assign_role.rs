@@ -33,6 +33,8 @@ pub(super) async fn handle(
     let user = identity
         .db
         .transaction("assign_role", async |conn| {
+            // The lock first: whoever waits for it sees what the one before did to the caller's own role.
+            store::roles::lock(conn, &role).await?;
             may_administer(conn, actor).await?;
             assign(conn, user, &role, &actor.name(), now).await
         })

@@ -55,6 +55,26 @@ async fn a_password_file_serves_as_well_and_a_bad_password_is_refused_unprinted(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_becomes_an_admin_by_having_signed_up_with_the_operators_address() {
+    let t = TestIdentity::start().await;
+    t.sign_up("ops@example.org").await.expect("signed up");
+
+    let output = create(&t, &["--email", "ops@example.org"], "the operator's own password");
+
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("another password"), "{error}");
+    let tokens = t.sign_in("ops@example.org", PASSWORD).await.expect("signed in");
+    assert_eq!(t.me(&tokens.access_token).await.expect("me").roles, ["customer"]);
+
+    let output = create(&t, &["--email", "ops@example.org"], PASSWORD);
+    assert!(
+        output.status.success(),
+        "whoever knows the password: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ensuring_an_account_twice_leaves_one_with_its_first_password() {
     let t = TestIdentity::start().await;
     let passwords = Passwords::start(&cheap()).expect("the threads start");

@@ -50,6 +50,20 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, Error> {
     }
 }
 
+/// Deletes the cluster and our files beside it, except the lock, which its holder still holds.
+pub(super) fn delete(data_dir: &Path) -> Result<(), Error> {
+    let gone = |outcome: io::Result<()>| match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    };
+    gone(fs::remove_dir_all(data_dir)).map_err(Error::io("delete", data_dir))?;
+    for what in ["password", "port"] {
+        let path = beside(data_dir, what);
+        gone(fs::remove_file(&path)).map_err(Error::io("delete", &path))?;
+    }
+    Ok(())
+}
+
 /// Whether there is a cluster in `data_dir` that `binaries` can run; false if there is nothing.
 pub(super) fn holds_cluster(data_dir: &Path, binaries: &Binaries) -> Result<bool, Error> {
     let version_file = data_dir.join("PG_VERSION");

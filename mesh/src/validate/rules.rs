@@ -35,6 +35,8 @@ enum Constraint {
 /// Rules of a string.
 #[derive(Debug)]
 struct Text {
+    /// PostgreSQL keeps no NUL in a text. A password is hashed and may have it.
+    nul_allowed: bool,
     /// In characters.
     min_len: Option<u64>,
     /// In characters.
@@ -169,7 +171,9 @@ impl Text {
                 .unwrap_or_else(|error| panic!("the pattern of {}: {error}", field.full_name()))
         });
         let one_of = given(rules, "in").and_then(|value| value.as_list().map(<[Value]>::to_vec));
+        let secret = field.options().get_field_by_name("debug_redact").and_then(|value| value.as_bool());
         Self {
+            nul_allowed: secret.unwrap_or(false),
             min_len: size(rules, "min_len"),
             max_len: size(rules, "max_len"),
             max_bytes: size(rules, "max_bytes"),
@@ -185,6 +189,9 @@ impl Text {
 
     fn check(&self, text: &str, path: &str, found: &mut Vec<Violation>) {
         let mut violation = |reason, rule| found.push(Violation::new(path, reason, rule));
+        if !self.nul_allowed && text.contains('\0') {
+            violation("STRING_NUL", "must not contain the character U+0000".to_owned());
+        }
         let length = count(text.chars().count());
         if let Some(min) = self.min_len.filter(|min| length < *min) {
             violation("STRING_MIN_LEN", format!("must have at least {}", units(min, "character")));
