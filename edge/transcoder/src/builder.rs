@@ -55,6 +55,7 @@ pub struct Builder {
     upstreams: Vec<(String, Upstream)>,
     gate: Arc<dyn Gate>,
     settings: Settings,
+    error_domain: String,
 }
 
 /// How the transcoder reads and prints.
@@ -92,6 +93,7 @@ impl Builder {
                 depth_max: 100,
                 reply_bytes_max: 64 << 20,
             },
+            error_domain: "transcoder".to_owned(),
         }
     }
 
@@ -169,6 +171,14 @@ impl Builder {
         self
     }
 
+    /// The `domain` of the `google.rpc.ErrorInfo` in the errors that the transcoder makes itself, such as `edge.example.com`.
+    /// Errors of the upstream and of the [`Gate`] keep their own. `transcoder` by default.
+    #[must_use]
+    pub fn error_domain(mut self, domain: impl Into<String>) -> Self {
+        self.error_domain = domain.into();
+        self
+    }
+
     /// Compiles the tables.
     ///
     /// # Errors
@@ -225,6 +235,7 @@ impl Builder {
             entries,
             gate: self.gate,
             settings: self.settings,
+            error_domain: self.error_domain,
         }))
     }
 }

@@ -21,8 +21,11 @@ use crate::violation::Violation;
 pub(crate) struct Problem {
     pub(crate) code: Code,
     pub(crate) message: String,
+    /// Of an error that the transcoder makes itself: the stable word that clients branch on. An error of the upstream or
+    /// of the host has its reason, if any, in its details.
+    reason: Option<&'static str>,
     details: Vec<Any>,
-    /// Where HTTP is more exact than the code: 405, 406, 413, 415, 502.
+    /// Where HTTP is more exact than the code: 405, 406, 413, 414, 415, 502.
     http: Option<StatusCode>,
     headers: HeaderMap,
     /// For the host's log, never for the client.
@@ -31,11 +34,23 @@ pub(crate) struct Problem {
 
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
+/// What a client is told to wait before it asks again for an upstream that could not be reached, in seconds.
+const UPSTREAM_RETRY_SECONDS: i64 = 1;
+
 impl Problem {
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> Box<Self> {
+    /// An error of the transcoder's own.
+    fn own(code: Code, reason: &'static str, message: impl Into<String>) -> Box<Self> {
+        let mut problem = Self::foreign(code, message);
+        problem.reason = Some(reason);
+        problem
+    }
+
+    /// An error that somebody else made.
+    fn foreign(code: Code, message: impl Into<String>) -> Box<Self> {
         Box::new(Self {
             code,
             message: message.into(),
+            reason: None,
             details: Vec::new(),
             http: None,
             headers: HeaderMap::new(),
@@ -50,6 +65,11 @@ impl Problem {
 
     pub(crate) fn with_cause(mut self: Box<Self>, cause: impl Into<String>) -> Box<Self> {
         self.cause = Some(cause.into());
+        self
+    }
+
+    fn with_detail(mut self: Box<Self>, detail: Any) -> Box<Self> {
+        self.details.push(detail);
         self
     }
 
@@ -68,25 +88,27 @@ impl Problem {
                 ..FieldViolation::default()
             }],
         };
-        let mut problem = Self::new(Code::InvalidArgument, message);
-        problem.details.push(Any {
-            type_url: format!("{TYPE_PREFIX}google.rpc.BadRequest"),
-            value: detail.encode_to_vec(),
-        });
-        problem
+        Self::own(Code::InvalidArgument, "REQUEST_INVALID", message)
+            .with_detail(any("google.rpc.BadRequest", &detail))
     }
 
     pub(crate) fn bad_request(message: &str) -> Box<Self> {
         Self::violation(&Violation::new(message))
     }
 
+    /// 400: the body broke off, or is not framed as HTTP says.
+    pub(crate) fn body_unreadable() -> Box<Self> {
+        Self::own(Code::InvalidArgument, "BODY_UNREADABLE", "the body cannot be read")
+    }
+
     pub(crate) fn not_found() -> Box<Self> {
-        Self::new(Code::NotFound, "no such path")
+        Self::own(Code::NotFound, "ROUTE_NOT_FOUND", "no such path")
     }
 
     pub(crate) fn method_not_allowed(allow: &str) -> Box<Self> {
-        let mut problem = Self::new(Code::Unimplemented, format!("the path allows {allow}"))
-            .with_http(StatusCode::METHOD_NOT_ALLOWED);
+        let mut problem =
+            Self::own(Code::Unimplemented, "METHOD_NOT_ALLOWED", format!("the path allows {allow}"))
+                .with_http(StatusCode::METHOD_NOT_ALLOWED);
         if let Ok(value) = HeaderValue::from_str(allow) {
             problem.headers.insert(ALLOW, value);
         }
@@ -94,43 +116,54 @@ impl Problem {
     }
 
     pub(crate) fn unsupported_media_type() -> Box<Self> {
-        Self::new(Code::InvalidArgument, "the request must be application/json in UTF-8")
+        let message = "the request must be application/json in UTF-8";
+        Self::own(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message)
             .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
     }
 
     pub(crate) fn not_acceptable(offered: &str) -> Box<Self> {
-        Self::new(Code::InvalidArgument, format!("the answer is available as {offered}"))
-            .with_http(StatusCode::NOT_ACCEPTABLE)
+        let message = format!("the answer is available as {offered}");
+        Self::own(Code::InvalidArgument, "NOT_ACCEPTABLE", message).with_http(StatusCode::NOT_ACCEPTABLE)
     }
 
     pub(crate) fn too_large(limit: usize) -> Box<Self> {
-        Self::new(Code::InvalidArgument, format!("the request body is larger than {limit} bytes"))
-            .with_http(StatusCode::PAYLOAD_TOO_LARGE)
+        let message = format!("the request body is larger than {limit} bytes");
+        Self::own(Code::InvalidArgument, "BODY_TOO_LARGE", message).with_http(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
     pub(crate) fn uri_too_long(limit: usize) -> Box<Self> {
-        Self::new(Code::InvalidArgument, format!("path and query must have at most {limit} bytes"))
-            .with_http(StatusCode::URI_TOO_LONG)
+        let message = format!("path and query must have at most {limit} bytes");
+        Self::own(Code::InvalidArgument, "URI_TOO_LONG", message).with_http(StatusCode::URI_TOO_LONG)
     }
 
     pub(crate) fn deadline_exceeded() -> Box<Self> {
-        Self::new(Code::DeadlineExceeded, "deadline exceeded")
+        Self::own(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "deadline exceeded")
     }
 
+    /// 501.
+    pub(crate) fn streaming_unsupported() -> Box<Self> {
+        let message = "client streams are not served over REST";
+        Self::own(Code::Unimplemented, "STREAMING_UNSUPPORTED", message)
+    }
+
+    /// 503: the upstream could not be reached, or was lost.
     pub(crate) fn upstream_unavailable(cause: String) -> Box<Self> {
-        Self::new(Code::Unavailable, "upstream unavailable").with_cause(cause)
+        let delay = prost_types::Duration { seconds: UPSTREAM_RETRY_SECONDS, nanos: 0 };
+        Self::own(Code::Unavailable, "UPSTREAM_UNAVAILABLE", "upstream unavailable")
+            .with_detail(any("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay: Some(delay) }))
+            .with_cause(cause)
     }
 
     /// 502: the upstream answered, but not in gRPC, or not with a message of the method's type.
     pub(crate) fn bad_gateway(cause: impl Into<String>) -> Box<Self> {
-        Self::new(Code::Internal, "invalid answer from upstream")
+        Self::own(Code::Internal, "UPSTREAM_INVALID", "invalid answer from upstream")
             .with_http(StatusCode::BAD_GATEWAY)
             .with_cause(cause)
     }
 
     /// A refusal by the host, with the metadata it put on the status as headers.
     pub(crate) fn from_status(status: &tonic::Status) -> Box<Self> {
-        let mut problem = Self::new(status.code(), status.message());
+        let mut problem = Self::foreign(status.code(), status.message());
         if let Ok(decoded) = pb::Status::decode(status.details()) {
             problem.details = decoded.details;
         }
@@ -154,7 +187,7 @@ impl Problem {
             return Ok(None);
         }
         let message = trailers.get("grpc-message").map_or_else(String::new, decode_message);
-        let mut problem = Self::new(code, message);
+        let mut problem = Self::foreign(code, message);
         let details = trailers.get("grpc-status-details-bin").map(HeaderValue::as_bytes);
         if let Some(decoded) =
             details.and_then(decode_base64).and_then(|bytes| pb::Status::decode(&*bytes).ok())
@@ -164,14 +197,24 @@ impl Problem {
         Ok(Some(problem))
     }
 
+    /// Adds the `google.rpc.ErrorInfo` that says why, first of all details. Not to an error that somebody else made: that
+    /// has its own, or none.
+    pub(crate) fn name_reason(&mut self, domain: &str) {
+        if let Some(reason) = self.reason.take() {
+            let info = pb::ErrorInfo {
+                reason: reason.to_owned(),
+                domain: domain.to_owned(),
+                ..pb::ErrorInfo::default()
+            };
+            self.details.insert(0, any("google.rpc.ErrorInfo", &info));
+        }
+    }
+
     /// Adds the `google.rpc.RequestInfo` by which the client can ask about the request.
     pub(crate) fn name_request(&mut self, request_id: Option<&RequestId>) {
         if let Some(RequestId(request_id)) = request_id {
             let info = pb::RequestInfo { request_id: request_id.clone(), serving_data: String::new() };
-            self.details.push(Any {
-                type_url: format!("{TYPE_PREFIX}google.rpc.RequestInfo"),
-                value: info.encode_to_vec(),
-            });
+            self.details.push(any("google.rpc.RequestInfo", &info));
         }
     }
 
@@ -239,6 +282,11 @@ impl Problem {
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }
+}
+
+/// A detail: a message of the type `name`.
+fn any(name: &str, message: &impl prost::Message) -> Any {
+    Any { type_url: format!("{TYPE_PREFIX}{name}"), value: message.encode_to_vec() }
 }
 
 /// The HTTP status of a gRPC code.

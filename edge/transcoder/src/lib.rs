@@ -11,6 +11,23 @@
 //! 5. The reply's wire bytes are turned into JSON in one pass, message by message when it is a stream. Whatever fails is
 //!    answered with `google.rpc.Status` as JSON.
 //!
+//! An error that is made here, and not upstream or by the gate, has a `google.rpc.ErrorInfo` with a stable reason to branch
+//! on, in the domain of [`Builder::error_domain`]:
+//!
+//! | reason | HTTP | when |
+//! | --- | --- | --- |
+//! | `ROUTE_NOT_FOUND` | 404 | no rule has the path |
+//! | `METHOD_NOT_ALLOWED` | 405 | the path has other methods, named in `Allow` |
+//! | `NOT_ACCEPTABLE` | 406 | `Accept` admits no form that there is |
+//! | `REQUEST_INVALID` | 400 | path, query, `grpc-timeout` or JSON are malformed or do not fit the type; with `BadRequest` |
+//! | `BODY_UNREADABLE` | 400 | the body broke off |
+//! | `BODY_TOO_LARGE`, `URI_TOO_LONG` | 413, 414 | over a limit |
+//! | `UNSUPPORTED_MEDIA_TYPE` | 415 | the body is not JSON |
+//! | `STREAMING_UNSUPPORTED` | 501 | the method takes a stream |
+//! | `UPSTREAM_INVALID` | 502 | the upstream's answer cannot be read |
+//! | `UPSTREAM_UNAVAILABLE` | 503 | the upstream cannot be reached; with `RetryInfo` |
+//! | `DEADLINE_EXCEEDED` | 504 | the time is over |
+//!
 //! ```no_run
 //! # fn example(descriptor_set: &[u8], channel: tonic::transport::Channel) -> Result<(), transcoder::BuildError> {
 //! let transcoder = transcoder::Transcoder::builder(descriptor_set)

@@ -29,7 +29,7 @@ where
     let mut first = Bytes::new();
     let mut rest: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::bad_request("the body cannot be read"))?;
+        let frame = frame.map_err(|_| Problem::body_unreadable())?;
         let Ok(mut data) = frame.into_data() else { continue };
         let length = data.remaining();
         if first.len() + rest.len() + length > limit {

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) entries: Vec<Entry>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) settings: Settings,
+    /// `google.rpc.ErrorInfo.domain` of the errors that are made here.
+    pub(crate) error_domain: String,
 }
 
 impl Shared {
@@ -157,6 +159,7 @@ where
     let mut response = match route(&shared, &parts) {
         Err(Routed::Answer(response)) => response,
         Err(Routed::Problem(mut problem)) => {
+            problem.name_reason(&shared.error_domain);
             problem.name_request(request_id);
             shared.observe(None, problem.code, problem.http_status(), problem.cause.as_deref());
             problem.into_response(&shared.tables)
@@ -169,6 +172,7 @@ where
             match call(&shared, &place, &parts, body, &mut answered).await {
                 Ok(response) => response,
                 Err(mut problem) => {
+                    problem.name_reason(&shared.error_domain);
                     problem.name_request(request_id);
                     for (name, value) in &answered {
                         problem.headers_mut().append(name, value.clone());
@@ -282,7 +286,7 @@ where
     let admission =
         shared.gate.admit(&entry.method, parts).await.map_err(|status| Problem::from_status(&status))?;
     if entry.client_stream {
-        return Err(Problem::new(Code::Unimplemented, "client streams are not served over REST"));
+        return Err(Problem::streaming_unsupported());
     }
     let timeout = [client_timeout, admission.timeout].into_iter().flatten().min();
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

@@ -188,8 +188,9 @@ impl JsonStream {
         self.shared.observe(Some(self.entry()), Code::Ok, StatusCode::OK, None);
     }
 
-    fn fail(&mut self, problem: &Problem) {
+    fn fail(&mut self, problem: &mut Problem) {
         let Self { shared, framing, ready, count, .. } = self;
+        problem.name_reason(&shared.error_domain);
         match framing {
             Framing::Ndjson => {
                 ready.extend_from_slice(b"{\"error\":");
@@ -230,7 +231,7 @@ impl JsonStream {
         if let Some(deadline) = &mut self.timer
             && deadline.as_mut().poll(cx).is_ready()
         {
-            self.fail(&Problem::deadline_exceeded());
+            self.fail(&mut Problem::deadline_exceeded());
             return Poll::Ready(());
         }
         loop {
@@ -246,8 +247,8 @@ impl JsonStream {
             if let Some(heartbeat) = &mut self.heartbeat {
                 heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
             }
-            if let Err(problem) = printed {
-                self.fail(&problem);
+            if let Err(mut problem) = printed {
+                self.fail(&mut problem);
                 return Poll::Ready(());
             }
             if self.ready.len() >= BATCH_BYTES || !self.messages.has_message() {

@@ -3,16 +3,20 @@
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use prost::Message as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic_types::pb;
-use tower::Service;
-use transcoder::Transcoder;
+use tower::{Service, ServiceExt as _};
+use transcoder::{RequestId, Transcoder};
 
 use crate::harness::{
-    Answer, DESCRIPTOR_SET, Got, Upstream, builder, frame, framed, refusal, replies, reply, request, send,
+    Answer, DESCRIPTOR_SET, Got, Upstream, answer, builder, deadline_exceeded, error_info, frame, framed,
+    refusal, replies, reply, request, send, upstream_invalid, upstream_unavailable,
 };
 
 async fn failed(respond: impl Fn() -> Answer + Send + Sync + 'static) -> Got {
@@ -153,13 +157,13 @@ async fn an_answer_that_is_not_grpc_is_502() {
         Box::new(|| replies([], &[("grpc-status", "0")])),
         Box::new(|| replies([framed(&[]), framed(&[])], &[("grpc-status", "0")])),
         Box::new(|| replies([framed(&[1, 2, 3]).slice(..6)], &[("grpc-status", "0")])),
-        Box::new(|| crate::harness::answer(futures::stream::empty())),
+        Box::new(|| answer(futures::stream::empty())),
         Box::new(move || reply(compressed.clone().into())),
     ];
     for (index, case) in cases.into_iter().enumerate() {
         let got = failed(case).await;
         assert_eq!(got.status, 502, "case {index}: {}", got.text);
-        assert_eq!(got.json()["message"], "invalid answer from upstream");
+        assert_eq!(got.json(), upstream_invalid(), "case {index}");
     }
 }
 
@@ -171,21 +175,23 @@ async fn a_proxy_on_the_way_that_is_overloaded_is_503() {
         answer
     })
     .await;
-    assert_eq!(got.status, 503);
+    assert_eq!((got.status.as_u16(), got.json()), (503, upstream_unavailable()));
+    assert_eq!(got.header("retry-after"), "1");
 }
 
 #[tokio::test]
 async fn a_reply_over_the_limit_is_502() {
     let upstream = Upstream::new(|_| reply(frame("Everything", r#"{"stringValue": "more than ten bytes"}"#)));
     let transcoder = builder(&upstream).reply_bytes_max(10).build().unwrap();
-    assert_eq!(send(&transcoder, request("GET", "/v1/search", "")).await.status, 502);
+    let got = send(&transcoder, request("GET", "/v1/search", "")).await;
+    assert_eq!((got.status.as_u16(), got.json()), (502, upstream_invalid()));
 }
 
 #[tokio::test]
 async fn a_message_cut_over_many_frames_is_put_together() {
     let upstream = Upstream::new(|_| {
         let whole = frame("Everything", r#"{"stringValue": "put together"}"#);
-        let pieces: Vec<_> = whole.chunks(2).map(bytes::Bytes::copy_from_slice).collect();
+        let pieces: Vec<_> = whole.chunks(2).map(Bytes::copy_from_slice).collect();
         replies(pieces, &[("grpc-status", "0")])
     });
     let transcoder = builder(&upstream).build().unwrap();
@@ -221,6 +227,126 @@ async fn a_transport_failure_is_503_and_says_nothing_of_the_upstream() {
         .unwrap();
     let got = send(&transcoder, request("GET", "/v1/fail/x", "")).await;
     assert_eq!(got.status, 503);
-    assert_eq!(got.json(), json!({"code": 14, "message": "upstream unavailable", "details": []}));
+    assert_eq!(got.json(), upstream_unavailable());
+    assert_eq!(got.header("retry-after"), "1");
     assert_eq!(gate.outcomes(), ["zoo.v1.Zoo/Fail Unavailable 503 connect 10.1.2.3:50051 refused"]);
+}
+
+fn with_header(
+    mut request: Request<Full<Bytes>>,
+    name: &'static str,
+    value: &'static str,
+) -> Request<Full<Bytes>> {
+    request.headers_mut().insert(name, HeaderValue::from_static(value));
+    request
+}
+
+#[tokio::test]
+async fn each_refusal_of_its_own_has_its_reason() {
+    let upstream = Upstream::echo();
+    let transcoder = builder(&upstream).build().unwrap();
+    let one = || request("GET", "/v1/one/leo", "");
+    let large = "x".repeat((1 << 20) + 1);
+    let cases = [
+        (request("GET", "/v1/nothing", ""), 404, "ROUTE_NOT_FOUND"),
+        (request("GET", "no-slash.example:80", ""), 404, "ROUTE_NOT_FOUND"),
+        (request("GET", "/v1/echo", ""), 405, "METHOD_NOT_ALLOWED"),
+        (with_header(one(), "accept", "text/html"), 406, "NOT_ACCEPTABLE"),
+        (request("POST", "/v1/echo", &large), 413, "BODY_TOO_LARGE"),
+        (with_header(request("POST", "/v1/echo", "{}"), "content-length", "1048577"), 413, "BODY_TOO_LARGE"),
+        (request("GET", &format!("/v1/search?stringValue={}", "x".repeat(9000)), ""), 414, "URI_TOO_LONG"),
+        (
+            with_header(request("POST", "/v1/echo", "{}"), "content-type", "text/plain"),
+            415,
+            "UNSUPPORTED_MEDIA_TYPE",
+        ),
+        (request("POST", "/v1/echo", "{"), 400, "REQUEST_INVALID"),
+        (request("POST", "/v1/echo", r#"{"int32Value": "many"}"#), 400, "REQUEST_INVALID"),
+        (request("GET", "/v1/search?nope=1", ""), 400, "REQUEST_INVALID"),
+        (request("GET", "/v1/one/%ff", ""), 400, "REQUEST_INVALID"),
+        (request("GET", "/v1/one/leo", "{}"), 400, "REQUEST_INVALID"),
+        (with_header(one(), "grpc-timeout", "soon"), 400, "REQUEST_INVALID"),
+        (request("POST", "/v1/feed", "{}"), 501, "STREAMING_UNSUPPORTED"),
+    ];
+    for (request, status, reason) in cases {
+        let uri = request.uri().clone();
+        let got = send(&transcoder, request).await;
+        assert_eq!(got.status, status, "{uri}: {}", got.text);
+        let details = got.json()["details"].as_array().unwrap().clone();
+        assert_eq!(details[0], error_info(reason), "{uri}");
+        let bad_request = details.iter().any(|detail| detail.get("fieldViolations").is_some());
+        assert_eq!(bad_request, reason == "REQUEST_INVALID", "{uri}: {}", got.text);
+        assert_eq!(details.len(), 1 + usize::from(bad_request), "{uri}: {}", got.text);
+        assert_eq!(got.header("retry-after"), "", "{uri}");
+    }
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_has_its_reason() {
+    let upstream = Upstream::new(|_| answer(futures::stream::pending()));
+    let transcoder = builder(&upstream).build().unwrap();
+    let request = with_header(request("GET", "/v1/one/leo", ""), "grpc-timeout", "1S");
+    let got = send(&transcoder, request).await;
+    assert_eq!((got.status.as_u16(), got.json()), (504, deadline_exceeded()));
+    // It may have taken effect, so nobody is told to send it again.
+    assert_eq!(got.header("retry-after"), "");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_has_its_reason() {
+    let upstream = Upstream::echo();
+    let transcoder = builder(&upstream).build().unwrap();
+    let frames = [Ok(Frame::data(Bytes::from_static(b"{"))), Err(std::io::Error::other("reset"))];
+    let (head, ()) = request("POST", "/v1/echo", "{}").map(drop).into_parts();
+    let request = Request::from_parts(head, StreamBody::new(futures::stream::iter(frames)));
+    let response = transcoder.oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 400);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let details = [error_info("BODY_UNREADABLE")];
+    assert_eq!(body, json!({"code": 3, "message": "the body cannot be read", "details": details}));
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_host_names_the_domain() {
+    let transcoder = builder(&Upstream::echo()).error_domain("edge.zoo").build().unwrap();
+    let got = send(&transcoder, request("GET", "/v1/nothing", "")).await;
+    let detail = &got.json()["details"][0];
+    assert_eq!((&detail["reason"], &detail["domain"]), (&json!("ROUTE_NOT_FOUND"), &json!("edge.zoo")));
+}
+
+#[tokio::test]
+async fn the_request_is_named_after_the_reason_and_in_errors_of_the_upstream() {
+    let upstream = Upstream::new(|_| refusal(&[("grpc-status", "10")]));
+    let transcoder = builder(&upstream).build().unwrap();
+    let request_info = json!({"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "r7"});
+    for (uri, expected) in [
+        ("/v1/nothing", json!([error_info("ROUTE_NOT_FOUND"), request_info])),
+        ("/v1/search?nope=1", json!([error_info("REQUEST_INVALID"), Value::Null, request_info])),
+        ("/v1/fail/x", json!([request_info])),
+    ] {
+        let mut request = request("GET", uri, "");
+        request.extensions_mut().insert(RequestId("r7".to_owned()));
+        let mut details = send(&transcoder, request).await.json()["details"].take();
+        for detail in details.as_array_mut().unwrap() {
+            if detail.get("fieldViolations").is_some() {
+                detail.take();
+            }
+        }
+        assert_eq!(details, expected, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_for_head_has_the_headers_of_get_and_no_body() {
+    let transcoder =
+        Transcoder::builder(&DESCRIPTOR_SET).upstream("zoo.v1.Zoo", Unreachable).build().unwrap();
+    for uri in ["/v1/one/leo", "/v1/nothing"] {
+        let get = send(&transcoder, request("GET", uri, "")).await;
+        let head = send(&transcoder, request("HEAD", uri, "")).await;
+        assert_eq!((head.status, &head.headers), (get.status, &get.headers), "{uri}");
+        assert_eq!((head.text.as_str(), get.text.is_empty()), ("", false), "{uri}");
+    }
 }

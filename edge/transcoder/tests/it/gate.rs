@@ -10,7 +10,7 @@ use serde_json::json;
 use tonic::Status;
 use transcoder::{Admission, Gate, Method, Outcome};
 
-use crate::harness::{Upstream, answer, builder, framed, refusal, reply, request, send};
+use crate::harness::{Upstream, answer, builder, deadline_exceeded, framed, refusal, reply, request, send};
 
 /// Admits everything on the given terms and notes how it ended.
 #[derive(Clone, Default)]
@@ -166,7 +166,7 @@ async fn the_admitted_time_is_sent_and_enforced() {
     let transcoder = builder(&upstream).gate(gate).build().unwrap();
     let got = send(&transcoder, request("GET", "/v1/one/leo", "")).await;
     assert_eq!(got.status, 504);
-    assert_eq!(got.json(), json!({"code": 4, "message": "deadline exceeded", "details": []}));
+    assert_eq!(got.json(), deadline_exceeded());
     assert_eq!(upstream.last().headers["grpc-timeout"], "250000u");
 }
 

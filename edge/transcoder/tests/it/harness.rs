@@ -14,7 +14,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::{Service, ServiceExt as _};
 use transcoder::{Builder, Transcoder};
 
@@ -186,10 +186,33 @@ impl Got {
     pub(crate) fn violation(&self) -> (String, String) {
         assert_eq!(self.status, StatusCode::BAD_REQUEST, "{}", self.text);
         let json = self.json();
-        let violation = &json["details"][0]["fieldViolations"][0];
+        assert_eq!(json["details"][0], error_info("REQUEST_INVALID"), "{}", self.text);
+        let violation = &json["details"][1]["fieldViolations"][0];
         let text = |name: &str| violation[name].as_str().unwrap_or("").to_owned();
         (text("field"), text("description"))
     }
+}
+
+/// The detail by which an error of the transcoder's own says why.
+pub(crate) fn error_info(reason: &str) -> Value {
+    json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "transcoder"})
+}
+
+/// The whole body of the 502.
+pub(crate) fn upstream_invalid() -> Value {
+    json!({"code": 13, "message": "invalid answer from upstream", "details": [error_info("UPSTREAM_INVALID")]})
+}
+
+/// The whole body of the 503.
+pub(crate) fn upstream_unavailable() -> Value {
+    let retry = json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1s"});
+    let details = [error_info("UPSTREAM_UNAVAILABLE"), retry];
+    json!({"code": 14, "message": "upstream unavailable", "details": details})
+}
+
+/// The whole body of the 504.
+pub(crate) fn deadline_exceeded() -> Value {
+    json!({"code": 4, "message": "deadline exceeded", "details": [error_info("DEADLINE_EXCEEDED")]})
 }
 
 pub(crate) async fn send(transcoder: &Transcoder, request: Request<Full<Bytes>>) -> Got {

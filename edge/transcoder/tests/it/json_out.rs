@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Got, Upstream, builder, frame, framed, reply, request, send};
+use crate::harness::{Got, Upstream, builder, frame, framed, reply, request, send, upstream_invalid};
 use transcoder::Builder;
 
 async fn printed_with(frame: bytes::Bytes, set: impl Fn(Builder) -> Builder) -> Got {
@@ -134,7 +134,7 @@ async fn bytes_that_are_no_message_of_the_type_are_502() {
     ] {
         let got = printed(wire).await;
         assert_eq!(got.status, 502, "{wire:?}: {}", got.text);
-        assert_eq!(got.json(), json!({"code": 13, "message": "invalid answer from upstream", "details": []}));
+        assert_eq!(got.json(), upstream_invalid());
     }
 }
 

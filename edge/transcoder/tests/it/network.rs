@@ -8,7 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 use transcoder::Transcoder;
 
-use crate::harness::{DESCRIPTOR_SET, Upstream, answer, frame, framed, reply, request, send};
+use crate::harness::{
+    DESCRIPTOR_SET, Upstream, answer, frame, framed, reply, request, send, upstream_unavailable,
+};
 
 /// Serves `upstream` on a port of its own and returns a channel to it.
 async fn channel(upstream: &Upstream) -> tonic::transport::Channel {
@@ -94,5 +96,6 @@ async fn an_upstream_that_is_not_there_is_503() {
     let channel = tonic::transport::Endpoint::new(format!("http://{address}")).unwrap().connect_lazy();
     let got = send(&over(channel), request("GET", "/v1/one/leo", "")).await;
     assert_eq!(got.status, 503);
-    assert_eq!(got.json(), json!({"code": 14, "message": "upstream unavailable", "details": []}));
+    assert_eq!(got.json(), upstream_unavailable());
+    assert_eq!(got.header("retry-after"), "1");
 }

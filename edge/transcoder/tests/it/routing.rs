@@ -3,7 +3,7 @@
 use serde_json::json;
 use transcoder::{BuildError, Transcoder};
 
-use crate::harness::{DESCRIPTOR_SET, Upstream, builder, echo, reached, refused, request, send};
+use crate::harness::{DESCRIPTOR_SET, Upstream, builder, echo, error_info, reached, refused, request, send};
 
 async fn animal(uri: &str) -> serde_json::Value {
     reached("GET", uri, "", "GetAnimalRequest").await
@@ -114,7 +114,8 @@ async fn a_malformed_escape_or_bytes_that_are_not_utf_8_are_400() {
 async fn an_unknown_path_is_404() {
     for uri in ["/", "/v1", "/v1/nothing", "/v2/one/leo", "/v1/one/leo/deeper", "/V1/one/leo"] {
         let (got, seen) = echo("GET", uri, "").await;
-        assert_eq!(got.json(), json!({"code": 5, "message": "no such path", "details": []}), "{uri}");
+        let details = [error_info("ROUTE_NOT_FOUND")];
+        assert_eq!(got.json(), json!({"code": 5, "message": "no such path", "details": details}), "{uri}");
         assert_eq!(got.status, 404);
         assert!(seen.is_none());
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Where reasons are given.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "identity/src/error.rs",
     "bookings/src/error.rs",
     "payments/src/error.rs",
@@ -11,6 +11,7 @@ const SOURCES: [&str; 7] = [
     "mesh/src/server.rs",
     "mesh/src/validate/service.rs",
     "edge/src/gate.rs",
+    "edge/transcoder/src/error.rs",
 ];
 
 /// Upper-case words in those files that are no reasons.
