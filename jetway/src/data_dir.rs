@@ -11,6 +11,16 @@ use anyhow::Context as _;
 use rand::TryRngCore as _;
 use serde::{Serialize, de::DeserializeOwned};
 
+/// The files that hold what the platform remembers from start to start.
+pub const DATABASES: &str = "databases.json";
+/// The demo accounts.
+pub const ACCOUNTS: &str = "accounts.json";
+/// Until when there are flights.
+pub const TIMETABLE: &str = "timetable.json";
+
+/// All of them.
+const SECRETS: [&str; 3] = [DATABASES, ACCOUNTS, TIMETABLE];
+
 /// The layout of a data directory.
 #[derive(Clone, Debug)]
 pub struct DataDir(PathBuf);
@@ -33,19 +43,23 @@ impl DataDir {
         &self.0
     }
 
-    /// Deletes everything in it.
+    /// Deletes everything of ours in it, but for PostgreSQL's files. What else is there stays: the directory may be somebody's home.
     ///
     /// # Errors
     ///
     /// When something cannot be deleted.
     pub fn clear(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.0)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                fs::remove_dir_all(entry.path())?;
-            } else {
-                fs::remove_file(entry.path())?;
-            }
+        let gone = |outcome: io::Result<()>| match outcome {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        };
+        for directory in [self.ca(), self.certificates()] {
+            gone(fs::remove_dir_all(directory))?;
+        }
+        let secrets = SECRETS.map(|name| self.0.join(name));
+        let files = [self.keys("identity"), self.keys("payments"), self.log(), self.clock()];
+        for file in secrets.iter().chain(&files) {
+            gone(fs::remove_file(file))?;
         }
         Ok(())
     }

@@ -9,13 +9,10 @@ use mesh::{config::DatabaseConfig, postgres::Cluster};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::data_dir::{DataDir, random_password};
+use crate::data_dir::{DATABASES, DataDir, random_password};
 
 /// The services that have a database.
 pub const SERVICES: [&str; 4] = ["identity", "bookings", "payments", "acquirer"];
-
-/// The secret file that remembers the roles' passwords.
-const FILE: &str = "databases.json";
 
 /// How to reach each service's database.
 #[derive(Debug)]
@@ -23,7 +20,7 @@ pub struct Databases {
     urls: BTreeMap<String, SecretString>,
 }
 
-/// What [`FILE`] holds.
+/// What [`DATABASES`] holds.
 #[derive(Default, Serialize, Deserialize)]
 struct Stored {
     passwords: BTreeMap<String, String>,
@@ -44,13 +41,13 @@ impl Databases {
     ///
     /// When PostgreSQL refuses, or the passwords cannot be kept.
     pub async fn prepare(cluster: &Cluster, dir: &DataDir) -> anyhow::Result<Self> {
-        let mut stored: Stored = dir.read(FILE)?.unwrap_or_default();
+        let mut stored: Stored = dir.read(DATABASES)?.unwrap_or_default();
         for service in SERVICES {
             if !stored.passwords.contains_key(service) {
                 stored.passwords.insert(service.to_owned(), random_password()?);
             }
         }
-        dir.write(FILE, &stored)?;
+        dir.write(DATABASES, &stored)?;
 
         let mut conn = AsyncPgConnection::establish(cluster.admin_url().expose_secret())
             .await
@@ -73,7 +70,7 @@ impl Databases {
                 Some((service.to_owned(), url.expose_secret().to_owned()))
             })
             .collect();
-        dir.write(FILE, &stored)?;
+        dir.write(DATABASES, &stored)?;
         Ok(Self::of(stored))
     }
 
@@ -83,7 +80,7 @@ impl Databases {
     ///
     /// When there was none.
     pub fn known(dir: &DataDir) -> anyhow::Result<Self> {
-        dir.read(FILE)?.map(Self::of).context("there is no platform here yet: run `make up` first")
+        dir.read(DATABASES)?.map(Self::of).context("there is no platform here yet: run `make up` first")
     }
 
     fn of(stored: Stored) -> Self {

@@ -13,7 +13,7 @@ use mesh::{auth::PrincipalId, clock::Clock, db::Db};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    data_dir::{DataDir, random_password},
+    data_dir::{ACCOUNTS, DataDir, TIMETABLE, random_password},
     databases::Databases,
     schedule::{self, CabinClass, Schedule},
 };
@@ -26,12 +26,6 @@ const SLACK_DAYS: i64 = 30;
 
 /// The airline that the demo's flight company manages.
 const COMPANY_AIRLINE: &str = "AI";
-
-/// The secret file with the accounts.
-const ACCOUNTS: &str = "accounts.json";
-
-/// The file that says until when there are flights.
-const TIMETABLE: &str = "timetable.json";
 
 /// An account for trying things out.
 #[derive(Clone, Serialize, Deserialize)]

@@ -54,9 +54,15 @@ enum Cert {
 
 #[derive(Args)]
 struct Data {
-    /// Where the platform keeps its data.
-    #[arg(long, default_value = platform::DATA_DIR)]
-    data: PathBuf,
+    /// Where the platform keeps its data. Default: .jetway/data, or /var/lib/jetway for root in a directory that only root can enter.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+impl Data {
+    fn dir(self) -> PathBuf {
+        self.data.unwrap_or_else(platform::data_dir)
+    }
 }
 
 #[derive(Args)]
@@ -90,8 +96,8 @@ fn main() -> ExitCode {
         }
         Command::Up(up) => block_on(run_up(up)),
         Command::Demo { url } => block_on(async { demo::run(&Rest::new(&url)?).await }),
-        Command::Audit(data) => block_on(async { audit::run(&data.data).await }),
-        Command::Cert { command: Cert::Issue { service, data } } => platform::issue(&data.data, &service),
+        Command::Audit(data) => block_on(async { audit::run(&data.dir()).await }),
+        Command::Cert { command: Cert::Issue { service, data } } => platform::issue(&data.dir(), &service),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,7 +114,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 
 async fn run_up(up: Up) -> anyhow::Result<()> {
     let options = platform::Options {
-        data_dir: up.data.data,
+        data_dir: up.data.dir(),
         fresh: up.fresh,
         listen: up.listen,
         any_port: up.any_port,

@@ -25,7 +25,16 @@ use crate::{
 };
 
 /// Where the platform keeps its data unless told otherwise.
-pub const DATA_DIR: &str = ".jetway/data";
+const DATA_DIR: &str = ".jetway/data";
+
+/// Where root keeps it when PostgreSQL, which runs as another account then, cannot reach the working directory: a home of mode 0700.
+const DATA_DIR_OF_ROOT: &str = "/var/lib/jetway";
+
+/// The data directory when none is named: `.jetway/data`, or `/var/lib/jetway` for root in a directory that only root can enter.
+pub fn data_dir() -> PathBuf {
+    let here = PathBuf::from(DATA_DIR);
+    if postgres::is_reachable(&here) { here } else { PathBuf::from(DATA_DIR_OF_ROOT) }
+}
 
 /// How long every service may take until it is ready.
 const READY_MAX: Duration = Duration::from_mins(2);
@@ -109,8 +118,8 @@ impl Platform {
         let _ = write!(
             text,
             "\nTry:\n\n  curl '{url}/api/v1/flights?trips=DEL-BLR&travellers=2&pageSize=1'\n  \
-             curl {url}/api/v1/auth/signin -H 'content-type: application/json' \\\n       \
-             -d '{{\"email\":\"{}\",\"password\":\"{}\"}}'\n  \
+             TOKEN=$(curl -s {url}/api/v1/auth/signin -H 'content-type: application/json' \\\n    \
+             -d '{{\"email\":\"{}\",\"password\":\"{}\"}}' | sed 's/.*\"accessToken\":\"\\([^\"]*\\)\".*/\\1/')\n  \
              curl {url}/api/v1/me -H \"authorization: Bearer $TOKEN\"\n\nCtrl-C stops.\n",
             self.accounts.traveller.email, self.accounts.traveller.password,
         );
@@ -154,11 +163,9 @@ pub fn issue(data_dir: &Path, service: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deletes the data, unless a platform is running on it.
+/// Deletes the data, unless a platform is running on it: whoever runs there has PostgreSQL, which is deleted first.
 fn clear(dir: &DataDir) -> anyhow::Result<()> {
-    // Whoever runs there holds PostgreSQL's lock; taking it says that nobody does.
-    let cluster = Cluster::start(&postgres::Options::new(dir.postgres())).context("delete the old data")?;
-    cluster.stop().context("delete the old data")?;
+    Cluster::discard(&dir.postgres()).context("delete the old data")?;
     dir.clear().context("delete the old data")
 }
 

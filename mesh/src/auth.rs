@@ -93,13 +93,6 @@ impl Caller {
             (None, None) => "anonymous".to_owned(),
         }
     }
-
-    /// A caller for code that is tested without a server.
-    #[cfg(feature = "testing")]
-    pub fn test_user(id: PrincipalId, roles: &[&str]) -> Self {
-        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        Self { user: Some(User { id, session: crate::id::generate(), roles }), workload: None }
-    }
 }
 
 /// Whether the table admits a caller with these roles and this workload. `None` for no token, or no certificate.

@@ -127,11 +127,6 @@ impl PrivateCa {
         Ok(files)
     }
 
-    /// The certificate of the authority, PEM.
-    pub fn certificate_pem(&self) -> &str {
-        &self.certificate
-    }
-
     fn still_good(&self, files: &TlsFiles, workload: &Workload) -> Result<bool, CaError> {
         if read(&files.roots)?.as_ref() != Some(&self.certificate) {
             return Ok(false);

@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ const START_MAX: Duration = Duration::from_mins(1);
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// How often a file or a process is looked at while waiting for it.
 const POLL: Duration = Duration::from_millis(5);
+/// Where services listen by default: a database that settled there would be in the way for good.
+const SERVICE_PORTS: RangeInclusive<u16> = 50_000..=53_000;
 /// How many ports are tried: between our finding a port free and the server's binding it, another process may take it.
 const PORTS_TRIED_MAX: u32 = 5;
 /// A log longer than this is set aside at the next start; one older log is kept.
@@ -272,12 +275,25 @@ impl Drop for Cluster {
     }
 }
 
-/// `preferred` if nobody listens there, else a port of the kernel's choice.
+/// Whether the account that would run a cluster in `data_dir` can get there. It can as an ordinary user; as root, PostgreSQL runs as another
+/// account, which cannot enter a home directory of mode 0700.
+pub fn is_reachable(data_dir: &Path) -> bool {
+    let Ok(absolute) = std::path::absolute(data_dir) else { return false };
+    let existing = absolute.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&absolute);
+    Account::for_data_dir(&absolute).and_then(|account| account.check_reach(existing)).is_ok()
+}
+
+/// `preferred` if nobody listens there, else a port of the kernel's choice, but none of those that services listen on by default.
 fn free_port(preferred: Option<u16>) -> io::Result<u16> {
-    let listener = preferred
-        .and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
-        .map_or_else(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), Ok)?;
-    Ok(listener.local_addr()?.port())
+    if let Some(port) = preferred.filter(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()) {
+        return Ok(port);
+    }
+    loop {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        if !SERVICE_PORTS.contains(&port) {
+            return Ok(port);
+        }
+    }
 }
 
 fn server_arguments(data_dir: &Path, port: u16, options: &Options) -> Vec<OsString> {

@@ -7,8 +7,6 @@ use mesh::auth::PrincipalId;
 pub mod roles {
     /// Every user's; given with the account.
     pub const CUSTOMER: &str = "customer";
-    /// Manages an airline's flights.
-    pub const FLIGHT_COMPANY: &str = "flight_company";
     /// Manages users and roles.
     pub const ADMIN: &str = "admin";
 }

@@ -106,6 +106,27 @@ async fn every_answer_carries_its_request_id_and_the_security_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_request_id_stands_in_the_lines_of_the_edge_and_of_the_service() {
+    let data = data_dir();
+    let up = Up::start(data.path());
+    let id = [("x-request-id", "find-me-in-the-log")];
+    let answer = up.rest().send(Method::GET, "/api/v1/airports", None, &id).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+
+    let log = std::fs::read_to_string(data.path().join("jetway.log")).expect("there is a log");
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.contains("find-me-in-the-log"))
+        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
+        .collect();
+    let of = |path: &str| {
+        lines.iter().any(|line| line["path"] == path && line["request_id"] == "find-me-in-the-log")
+    };
+    assert!(of("/api/v1/airports"), "the edge's line: {lines:?}");
+    assert!(of("/jetway.bookings.v1.CatalogService/ListAirports"), "the service's line: {lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_edge_describes_itself() {
     let data = data_dir();
     let up = Up::start(data.path());

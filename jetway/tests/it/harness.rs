@@ -157,6 +157,7 @@ impl Process {
         let binary = binary(name);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("the log opens");
         let child = Command::new(&binary)
+            .env_clear()
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stderr(log)

@@ -43,6 +43,25 @@ fn a_second_platform_on_the_same_data_is_refused_and_the_first_runs_on() {
 }
 
 #[test]
+fn a_fresh_start_has_new_accounts_and_touches_nothing_that_is_not_ours() {
+    let data = data_dir();
+    let keepsake = data.path().join("keepsake.txt");
+    std::fs::write(&keepsake, "not ours").expect("our own directory");
+    let up = Up::start(data.path());
+    let before = up.account("admin");
+    up.interrupt();
+    // A cluster of another version is no obstacle to starting anew.
+    std::fs::write(data.path().join("postgres/PG_VERSION"), "9").expect("our own directory");
+
+    let up = Up::start_with(data.path(), &["--fresh"]);
+
+    assert_ne!(up.account("admin"), before);
+    assert_eq!(std::fs::read_to_string(&keepsake).expect("it is there"), "not ours");
+    let (green, said) = jetway(&["demo", "--url", &up.url]);
+    assert!(green, "{said}");
+}
+
+#[test]
 fn a_taken_port_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();

@@ -80,8 +80,8 @@ async fn after_each_of_twenty_kills_every_booking_ends_and_no_money_or_seat_is_l
         up.kill();
         drop(bookings);
 
-        up = Up::start(data.path());
         let restarted = Instant::now();
+        up = Up::start(data.path());
         let address = up.rest();
         while let Some(purchase) = purchases.join_next().await {
             let (old, body, key) = purchase.expect("no panic");

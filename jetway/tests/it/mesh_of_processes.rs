@@ -72,9 +72,14 @@ impl Mesh {
         }
     }
 
+    /// The edge.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports["edge"])
+    }
+
     /// A client of the edge.
     pub(crate) fn rest(&self) -> Rest {
-        Rest::new(&format!("http://127.0.0.1:{}", self.ports["edge"])).expect("a URL")
+        Rest::new(&self.url()).expect("a URL")
     }
 
     /// The variables of a service that listens on `port`.
@@ -122,7 +127,7 @@ impl Mesh {
 impl Mesh {
     /// Loads some days of the demo timetable, and makes the demo accounts.
     pub(crate) async fn load_timetable(&self) -> jetway::demo_data::Accounts {
-        jetway::demo_data::load(&self.dir, &self.databases, 30).await.expect("the demo data loads")
+        jetway::demo_data::load(&self.dir, &self.databases, 45).await.expect("the demo data loads")
     }
 
     /// A new flight whose economy cabin has `seats` seats.

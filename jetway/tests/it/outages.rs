@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    harness::{buy, card, flight, hold, traveller, until_state},
+    harness::{buy, card, flight, hold, jetway, traveller, until_state},
     mesh_of_processes::Mesh,
 };
 
@@ -12,6 +12,9 @@ async fn without_identity_a_live_token_still_books_and_without_payments_everythi
     let mut mesh = Mesh::start().await;
     mesh.load_timetable().await;
     let rest = mesh.rest();
+    // With everything there, the whole journey works through separate processes too.
+    let (green, said) = jetway(&["demo", "--url", &mesh.url()]);
+    assert!(green, "{said}");
     let traveller = traveller(&rest).await;
     let card = card(&traveller, "4242424242424242").await;
     let flight = flight(&rest, 20).await;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use http::Method;
 use jetway::{
     data_dir::DataDir,
     databases::{Databases, SERVICES},
@@ -12,6 +13,9 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::harness::{Up, buy, data_dir, flight, unique, until_state};
+
+/// A request id: no secret, and in the log and in every error.
+const CANARY_ID: &str = "canary-in-the-coal-mine";
 
 /// Card numbers and security codes that the journey below uses.
 const CARDS: [(&str, &str); 2] = [("4242424242424242", "917"), ("4000000000000002", "863")];
@@ -57,50 +61,57 @@ async fn no_password_token_or_card_number_is_in_a_log_or_a_database_dump() {
     );
     errors.push_str(&bad_requests(&traveller, &password).await);
 
-    let secrets: Vec<String> = [password, wrong, access, refresh]
-        .into_iter()
-        .chain([renewed.text("accessToken"), renewed.text("refreshToken"), "4242424242424241".to_owned()])
-        .chain(CARDS.iter().map(|(number, _)| (*number).to_owned()))
-        .flat_map(spellings)
-        .collect();
     let log = std::fs::read_to_string(data.path().join("jetway.log")).expect("there is a log");
-    let mut dumps = String::new();
+    let server_log =
+        std::fs::read_to_string(data.path().join("postgres/server.log")).expect("PostgreSQL has one too");
     let dir = DataDir::open(data.path()).expect("the data directory");
     let databases = Databases::known(&dir).expect("the platform runs");
-    for service in SERVICES {
-        dumps.push_str(&dump(databases.url(service).expose_secret()));
-    }
-    assert!(dumps.contains(&canary), "the search finds what is there");
-    assert!(log.contains("\"path\":\"/api/v1/auth/signin\""), "the log has the requests");
-    for (place, text) in [("a log", &log), ("a database dump", &dumps), ("an error", &errors)] {
-        for (index, secret) in secrets.iter().enumerate() {
-            assert!(!text.contains(secret.as_str()), "secret number {index} is in {place}");
+    let dumps: String = SERVICES.iter().map(|service| dump(databases.url(service).expose_secret())).collect();
+    // In each place there is something that the search must find.
+    let places = [
+        ("a log", log, CANARY_ID.to_owned()),
+        ("a database dump", dumps, canary),
+        ("an error", errors, CANARY_ID.to_owned()),
+        ("the log of PostgreSQL", server_log, "database system is ready".to_owned()),
+    ];
+    let secrets = [password, wrong, access, refresh]
+        .into_iter()
+        .chain([renewed.text("accessToken"), renewed.text("refreshToken"), "4242424242424241".to_owned()])
+        .chain(CARDS.iter().map(|(number, _)| (*number).to_owned()));
+    for (index, secret) in secrets.enumerate() {
+        for (place, text, _) in &places {
+            assert!(!is_in(text, &secret), "secret number {index} is in {place}");
         }
+    }
+    for (place, text, canary) in &places {
+        assert!(is_in(text, canary), "the search does not find the canary in {place}");
     }
 }
 
 /// Requests with a secret in the wrong place: the errors, together.
 async fn bad_requests(rest: &Rest, secret: &str) -> String {
     let mut errors = String::new();
+    let id = [("x-request-id", CANARY_ID)];
     for body in [
         json!({ "email": secret, "password": 7 }),
         json!({ "email": { "password": secret }, "password": secret }),
         json!({ "password": secret, "pasword": secret }),
     ] {
-        let answer = rest.post("/api/v1/auth/signin", &body).await.expect("an answer");
+        let answer =
+            rest.send(Method::POST, "/api/v1/auth/signin", Some(&body), &id).await.expect("an answer");
         assert!((400..500).contains(&answer.status), "{}", answer.body);
         errors.push_str(&answer.body.to_string());
     }
     errors
 }
 
-/// The secret as it is, in base64 and in hexadecimal digits.
-fn spellings(secret: String) -> [String; 3] {
+/// Whether `text` has the secret as it is, in base64 or in hexadecimal digits.
+fn is_in(text: &str, secret: &str) -> bool {
     use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 
-    let hex = hex::encode(&secret);
-    let base64 = STANDARD_NO_PAD.encode(&secret);
-    [secret, base64, hex]
+    [secret.to_owned(), STANDARD_NO_PAD.encode(secret), hex::encode(secret)]
+        .iter()
+        .any(|form| text.contains(form))
 }
 
 fn dump(url: &str) -> String {

@@ -32,6 +32,12 @@ fn a_token_of_another_query_is_refused() {
 }
 
 #[test]
+fn a_forged_key_that_no_database_keeps_is_refused() {
+    let token = PageToken::encode(&("a\0", 1), b"flights");
+    assert_eq!(PageToken::decode::<Key>(&token, b"flights"), Err(InvalidPageToken));
+}
+
+#[test]
 fn what_is_no_token_of_ours_is_refused() {
     let token = PageToken::encode(&("a", 1), b"flights");
     let cut = &token[..token.len() - 2];

@@ -398,6 +398,22 @@ fn a_directory_with_something_else_in_it_is_left_alone() {
 }
 
 #[test]
+fn a_discarded_cluster_is_gone_whatever_its_state_and_one_in_use_is_not() {
+    let directory = directory();
+    let data_dir = directory.path().join("data");
+    let cluster = Cluster::start(&options(&data_dir)).expect("a new cluster");
+    Cluster::discard(&data_dir).expect_err("somebody runs it");
+    cluster.stop().expect("it stops");
+
+    fs::write(data_dir.join("PG_VERSION"), "9").expect("our own directory");
+    Cluster::discard(&data_dir).expect("nobody runs it");
+
+    assert!(!data_dir.exists());
+    Cluster::discard(&data_dir).expect("there is nothing");
+    Cluster::start(&options(&data_dir)).expect("a new cluster");
+}
+
+#[test]
 fn a_cluster_of_another_version_is_refused_with_both_versions() {
     let dir = directory();
     let data_dir = dir.path().join("data");

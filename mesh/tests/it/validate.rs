@@ -145,6 +145,16 @@ fn lengths_are_counted_in_characters_and_sizes_in_bytes() {
 }
 
 #[test]
+fn a_text_that_no_database_keeps_is_refused_except_in_a_password() {
+    let message = SignUpRequest {
+        display_name: "Asha\0".to_owned(),
+        password: "correct\0horse".to_owned(),
+        ..sign_up()
+    };
+    assert_eq!(broken_sign_up(&message), ["display_name STRING_NUL"]);
+}
+
+#[test]
 fn the_rules_of_a_field_without_presence_hold_for_its_zero_value() {
     let empty = SignUpRequest::default();
     assert_eq!(broken_sign_up(&empty), ["email STRING_MIN_LEN", "password STRING_MIN_LEN"]);

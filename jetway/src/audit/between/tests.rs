@@ -13,7 +13,18 @@ fn booking(state: &str, total: i64, refunded: i64) -> Booking {
 }
 
 fn intent(net: i64, refunded: i64) -> Intent {
-    Intent { reference: "bookings/1".to_owned(), currency: "INR".to_owned(), net, refunded }
+    Intent {
+        reference: "bookings/1".to_owned(),
+        state: "SUCCEEDED".to_owned(),
+        currency: "INR".to_owned(),
+        net,
+        refunded,
+    }
+}
+
+/// A payment that took nothing.
+fn unpaid(state: &str) -> Intent {
+    Intent { state: state.to_owned(), ..intent(0, 0) }
 }
 
 fn approved(reference: &str, kind: &str, amount: i64) -> Approved {
@@ -38,11 +49,24 @@ fn b06_fires_when_a_confirmed_booking_is_not_paid_or_is_paid_twice_or_wrongly() 
 #[test]
 fn b06_fires_when_a_failed_booking_was_paid_or_a_canceled_one_not_refunded() {
     let check = |booking: Booking, intents: &[Intent]| paid_bookings(&[booking], intents).violations;
-    assert_eq!(check(booking("FAILED", 100, 0), &[intent(0, 0)]), 0);
+    assert_eq!(check(booking("FAILED", 100, 0), &[unpaid("CANCELED")]), 0);
     assert_eq!(check(booking("FAILED", 100, 0), &[intent(100, 0)]), 1);
     assert_eq!(check(booking("CANCELED", 100, 80), &[intent(20, 80)]), 0);
     assert_eq!(check(booking("CANCELED", 100, 80), &[intent(100, 0)]), 1);
     assert_eq!(check(booking("PENDING", 100, 0), &[]), 0);
+}
+
+#[test]
+fn b06_fires_when_the_payment_of_a_booking_that_came_to_nothing_was_not_let_go() {
+    for state in ["FAILED", "EXPIRED"] {
+        let check = |intents: &[Intent]| paid_bookings(&[booking(state, 100, 0)], intents).violations;
+        assert_eq!(check(&[]), 0);
+        assert_eq!(check(&[unpaid("CANCELED"), unpaid("CANCELED")]), 0);
+        for open in ["REQUIRES_CAPTURE", "PROCESSING", "REQUIRES_CONFIRMATION"] {
+            assert_eq!(check(&[unpaid(open)]), 1, "{state} {open}");
+            assert_eq!(check(&[unpaid("CANCELED"), unpaid(open)]), 1, "{state} {open}");
+        }
+    }
 }
 
 #[test]
