@@ -376,6 +376,15 @@ def is_labelled(items, _secrets):
             yield f"{label(item)}: its pods lack labels"
 
 
+def knows_whether_the_acquirer_is_simulated(items, _secrets):
+    simulated = any(item["metadata"]["name"] == "acquirer" for item in of_kind(items, "Deployment"))
+    for settings in of_kind(items, "ConfigMap"):
+        if settings["metadata"]["name"].startswith("payments-settings"):
+            told = settings["data"].get("JETWAY_PAYMENTS_SIMULATOR", "false")
+            if told != str(simulated).lower():
+                yield f"{label(settings)}: JETWAY_PAYMENTS_SIMULATOR must be {str(simulated).lower()}"
+
+
 RULES = (
     follows_schema,
     is_restricted,
@@ -389,6 +398,7 @@ RULES = (
     has_sound_services,
     refers_to_what_exists,
     is_labelled,
+    knows_whether_the_acquirer_is_simulated,
 )
 
 

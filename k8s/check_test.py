@@ -178,6 +178,11 @@ class Rules(unittest.TestCase):
         del self.deployment["metadata"]["labels"]["app.kubernetes.io/component"]
         self.refused(check.is_labelled, "app.kubernetes.io/component")
 
+    def test_a_simulated_acquirer_that_payments_takes_for_a_real_one(self):
+        settings = next(i for i in self.items if i["metadata"]["name"].startswith("payments-settings"))
+        del settings["data"]["JETWAY_PAYMENTS_SIMULATOR"]
+        self.refused(check.knows_whether_the_acquirer_is_simulated, "JETWAY_PAYMENTS_SIMULATOR must be true")
+
 
 if __name__ == "__main__":
     unittest.main()
