@@ -9,8 +9,9 @@ WORKDIR /src
 # The image's own compiler; rust-toolchain.toml would have rustup download another.
 ENV RUSTUP_TOOLCHAIN=${RUST_VERSION}
 COPY . .
+# Builds take turns at the target directory: each copies out what it made itself, and not what another has put there since.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
+    --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --locked --profile image \
         -p identity -p bookings -p payments -p edge -p jetway -p acquirer \
     && mkdir /out \
