@@ -167,6 +167,17 @@ impl LostRace for DieselError {
     }
 }
 
+/// Whether the database ended a statement that took too long: it waited for a lock that another transaction would not let go of (`55P03`), or ran
+/// beyond its limit (`57014`). The transaction has left nothing behind and may be run again; [`Db::transaction`] does not, because the wait was long.
+pub fn waited_too_long(error: &DieselError) -> bool {
+    // diesel has no kinds for these, and does not show the SQLSTATE.
+    matches!(error, DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
+    if matches!(
+        info.message(),
+        "canceling statement due to lock timeout" | "canceling statement due to statement timeout"
+    ))
+}
+
 /// Brings the database to the newest schema: the tables that every service has, then the service's own.
 ///
 /// Runs on one connection under an advisory lock, so replicas may start together.

@@ -19,6 +19,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod free_text;
 pub mod health;
 pub mod id;
 pub mod idempotency;

@@ -35,6 +35,17 @@ pub enum Answer {
 #[error("the acquirer did not answer")]
 pub struct Lost;
 
+/// Why the acquirer's record cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// The page token is not one of this query.
+    #[error("the page token is not one of this query")]
+    PageToken,
+    /// No answer came.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
 /// What the acquirer is asked to do, under a reference that is unique for ever.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -86,7 +97,8 @@ pub trait Acquirer: Send + Sync + 'static {
     async fn inquire(&self, acquirer_ref: &str) -> Result<Option<Answer>, Lost>;
 
     /// A page of what it did, of authorisations filed under `reference` unless that is empty, newest first.
-    async fn list(&self, request: pb::ListOperationsRequest) -> Result<pb::ListOperationsResponse, Lost>;
+    async fn list(&self, request: pb::ListOperationsRequest)
+    -> Result<pb::ListOperationsResponse, ListError>;
 }
 
 /// The simulated acquirer, over gRPC.
@@ -163,8 +175,18 @@ impl Acquirer for Simulated {
         }
     }
 
-    async fn list(&self, request: pb::ListOperationsRequest) -> Result<pb::ListOperationsResponse, Lost> {
-        self.call(async |mut client| client.list_operations(request).await).await.map_err(lost)
+    async fn list(
+        &self,
+        request: pb::ListOperationsRequest,
+    ) -> Result<pb::ListOperationsResponse, ListError> {
+        self.call(async |mut client| client.list_operations(request).await).await.map_err(|status| {
+            // Size and reference were checked before; the page token is the acquirer's own.
+            if status.code() == Code::InvalidArgument {
+                ListError::PageToken
+            } else {
+                ListError::Lost(lost(status))
+            }
+        })
     }
 }
 

@@ -33,6 +33,9 @@ use crate::{
     vault::{Vault, VaultError},
 };
 
+/// How many times a payment's lock is waited for to write an answer down.
+const LEARN_WAITS_MAX: u32 = 3;
+
 /// Everything that it takes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Acquiring {
@@ -125,9 +128,18 @@ impl Acquiring {
         Ok(Order { acquirer_ref: attempt.acquirer_ref.to_string(), amount: attempt.amount, action })
     }
 
+    /// Applies what is learnt of an attempt. The acquirer has done its part by now, so whoever holds the payment is waited for longer than usual.
     async fn learn(&self, id: AttemptId, event: Event) -> Result<Option<AttemptId>, Error> {
-        let now = self.clock.now();
-        self.db.transaction("learn", async |conn| learn(conn, id, &event, now).await).await
+        for wait in 1.. {
+            let now = self.clock.now();
+            match self.db.transaction("learn", async |conn| learn(conn, id, &event, now).await).await {
+                Err(error) if error.waited_too_long() && wait < LEARN_WAITS_MAX => {
+                    tracing::warn!(attempt = %id, wait, "what the acquirer said cannot be written down yet");
+                }
+                outcome => return outcome,
+            }
+        }
+        unreachable!("the loop returns on its last wait")
     }
 }
 

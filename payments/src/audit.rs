@@ -2,11 +2,10 @@
 //!
 //! The views are in the migrations, each with a companion that counts what it looks at: an invariant that examined nothing says nothing.
 
-use anyhow::Context as _;
 use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use jiff::Timestamp;
-use mesh::{audit::Report, config::DatabaseConfig, db::Db};
+use mesh::audit::Report;
 
 /// How many offenders are named.
 const OFFENDERS_MAX: u32 = 10;
@@ -154,17 +153,6 @@ pub async fn verify(
     diesel::sql_query(format!("{} ORDER BY invariant", selects.join(" UNION ALL "))).load(conn).await
 }
 
-/// Runs every invariant in a database: for `jetway audit`.
-///
-/// # Errors
-///
-/// When the database does not answer.
-pub async fn verify_database(config: &DatabaseConfig, now: Timestamp) -> anyhow::Result<Vec<Report>> {
-    let db = Db::new(config).context("make the connection pool")?;
-    let mut conn = db.connection().await.context("connect to the database of payments")?;
-    verify(&mut conn, now).await.context("run the invariants")
-}
-
 /// Everything that the acquirer must have approved according to the ledger, ordered by reference: equal to what it says it approved.
 ///
 /// # Errors
@@ -176,15 +164,4 @@ pub async fn approved(conn: &mut AsyncPgConnection) -> Result<Vec<Approved>, die
     )
     .load(conn)
     .await
-}
-
-/// As [`approved`], of a database: for `jetway audit`.
-///
-/// # Errors
-///
-/// When the database does not answer.
-pub async fn approved_in_database(config: &DatabaseConfig) -> anyhow::Result<Vec<Approved>> {
-    let db = Db::new(config).context("make the connection pool")?;
-    let mut conn = db.connection().await.context("connect to the database of payments")?;
-    approved(&mut conn).await.context("read the ledger")
 }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use diesel_async::pooled_connection::deadpool::PoolError;
-use mesh::{db::LostRace, idempotency, status::Refusal};
+use mesh::{
+    db::{LostRace, waited_too_long},
+    idempotency,
+    status::Refusal,
+};
 use tonic::Status;
 
 use crate::{
@@ -110,6 +114,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a lock was waited for in vain. Nothing was written.
+    pub(crate) fn waited_too_long(&self) -> bool {
+        if let Self::Database(error) | Self::Idempotency(idempotency::Error::Database(error)) = self {
+            waited_too_long(error)
+        } else {
+            false
+        }
+    }
+
     /// Whether the refusal is the answer to this request for ever: stored with its request id, and replayed.
     pub(crate) fn is_final(&self) -> bool {
         use payment_intent::TransitionError::{
@@ -220,12 +233,16 @@ impl From<Error> for Status {
                     "IDEMPOTENCY_KEY_REUSED",
                     Refusal::FailedPrecondition { subject: "request_id".to_owned() },
                 ),
-                idempotency::Error::Database(database) if database.lost_race() => {
+                idempotency::Error::Database(database)
+                    if database.lost_race() || waited_too_long(database) =>
+                {
                     ("LOST_RACE", Refusal::Aborted)
                 }
                 idempotency::Error::Database(_) => return internal(&error),
             },
-            Error::Database(database) if database.lost_race() => ("LOST_RACE", Refusal::Aborted),
+            Error::Database(database) if database.lost_race() || waited_too_long(database) => {
+                ("LOST_RACE", Refusal::Aborted)
+            }
             Error::Pool(_) => ("DATABASE_UNAVAILABLE", Refusal::Unavailable { retry_after: SOON }),
             Error::Acquirer { .. } | Error::Corrupt(_) | Error::Vault(_) | Error::Database(_) => {
                 return internal(&error);

@@ -17,6 +17,7 @@ mod simulator;
 
 use mesh::{
     auth::{Caller, PrincipalId},
+    free_text::holds_card_number,
     server::open,
 };
 use proto::payments::v1::{
@@ -28,10 +29,7 @@ pub(crate) use self::admission::Admission;
 use self::once::Command;
 use crate::{
     acquiring::Acquiring,
-    domain::{
-        card::{PaymentMethodId, holds_card_number},
-        payment_intent::PaymentIntentId,
-    },
+    domain::{card::PaymentMethodId, payment_intent::PaymentIntentId},
     error::Error,
 };
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use diesel_async::pooled_connection::deadpool::PoolError;
-use mesh::{db::LostRace, status::Refusal};
+use mesh::{
+    db::{LostRace, waited_too_long},
+    status::Refusal,
+};
 use tonic::Status;
 
 /// `ErrorInfo.domain` of every error of this service.
@@ -45,7 +48,9 @@ impl From<Error> for Status {
             Error::OperationNotFound(reference) => {
                 ("OPERATION_NOT_FOUND", Refusal::NotFound { resource: format!("operations/{reference}") })
             }
-            Error::Database(database) if database.lost_race() => ("LOST_RACE", Refusal::Aborted),
+            Error::Database(database) if database.lost_race() || waited_too_long(database) => {
+                ("LOST_RACE", Refusal::Aborted)
+            }
             Error::Pool(_) => {
                 ("DATABASE_UNAVAILABLE", Refusal::Unavailable { retry_after: Duration::from_secs(1) })
             }

@@ -8,7 +8,7 @@ use mesh::{
     status,
 };
 use prost::Message;
-use tonic::{Response, Status};
+use tonic::{Response, Status, metadata::MetadataValue};
 
 use super::{
     Handlers, cancel_payment_intent::Cancel, capture_payment_intent::Capture,
@@ -62,8 +62,14 @@ pub(super) enum Rest {
     Ask(AttemptId),
 }
 
+/// Metadata of an answer that was given before; the edge shows it as the header `Idempotent-Replayed`.
+const REPLAYED: &str = "idempotent-replayed";
+
 /// What the first transaction came to.
 enum First {
+    /// An earlier call with this request id was answered.
+    Replay(Stored),
+    /// This one is.
     Stored(Stored),
     Ask(AttemptId),
 }
@@ -106,6 +112,7 @@ impl Handlers {
             .await?
         };
         let stored = match first {
+            First::Replay(stored) => return replayed(read(&stored)),
             First::Stored(stored) => stored,
             First::Ask(attempt) => {
                 self.acquiring.drive(attempt).await?;
@@ -118,6 +125,16 @@ impl Handlers {
         };
         read(&stored)
     }
+}
+
+/// Tells the caller of an answer or refusal that it was given before.
+pub(super) fn replayed<M>(mut answer: Result<Response<M>, Status>) -> Result<Response<M>, Status> {
+    let metadata = match &mut answer {
+        Ok(response) => response.metadata_mut(),
+        Err(status) => status.metadata_mut(),
+    };
+    metadata.insert(REPLAYED, MetadataValue::from_static("true"));
+    answer
 }
 
 /// What the answer says, as it is stored.
@@ -137,7 +154,7 @@ async fn first(
     now: Timestamp,
 ) -> Result<First, Error> {
     match idempotency::claim(conn, request, now).await? {
-        Claim::Replay(stored) => return Ok(First::Stored(stored)),
+        Claim::Replay(stored) => return Ok(First::Replay(stored)),
         // The claim and its attempt were committed together; a claim without one is of a call that is to be run from the start.
         Claim::Resume { .. } => {
             if let Some(attempt) = store::attempts::by_request(conn, request).await? {

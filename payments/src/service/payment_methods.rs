@@ -13,7 +13,7 @@ use proto::payments::v1::{self as pb, payment_method_service_server::PaymentMeth
 use tonic::{Request, Response, Status};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Handlers, free_text, messages, payment_method_id, reads::page};
+use super::{Handlers, free_text, messages, once::replayed, payment_method_id, reads::page};
 use crate::{
     acquirer::{Answer, Cvc},
     domain::card::{Card, Holder, Pan, PaymentMethod, PaymentMethodId, VaultCardId},
@@ -46,17 +46,20 @@ impl PaymentMethodService for Handlers {
         }
         let once = once.filter(|once| !once.key.is_empty());
         if let Some(stored) = self.peek(once.as_ref()).await? {
-            return Ok(Response::new(stored));
+            return replayed(Ok(Response::new(stored)));
         }
         self.verify(&card, cvc).await?;
         let (method, sealed) = self.seal(customer, &card).await?;
         let db = &self.acquiring.db;
-        let response = db
+        let stored = db
             .transaction("create_payment_method", async |conn: &mut AsyncPgConnection| {
                 insert(conn, &method, &sealed, once.as_ref()).await
             })
             .await?;
-        Ok(Response::new(response))
+        match stored {
+            Some(stored) => replayed(Ok(Response::new(stored))),
+            None => Ok(Response::new(messages::payment_method(&method))),
+        }
     }
 
     async fn get_payment_method(
@@ -199,22 +202,23 @@ impl Handlers {
     }
 }
 
+/// Stores the card, unless another call with the same request id has just done it: then that one's answer is given.
 async fn insert(
     conn: &mut AsyncPgConnection,
     method: &PaymentMethod,
     sealed: &SealedCard,
     once: Option<&idempotency::Request>,
-) -> Result<pb::PaymentMethod, Error> {
-    let response = messages::payment_method(method);
+) -> Result<Option<pb::PaymentMethod>, Error> {
     if let Some(once) = once {
         if let Claim::Replay(stored) = idempotency::claim(conn, once, method.created_at).await? {
-            return replay(&stored);
+            return replay(&stored).map(Some);
         }
         idempotency::advance(conn, once, "applied", Some(method.id.uuid())).await?;
+        let response = messages::payment_method(method);
         idempotency::complete(conn, once, &response, method.created_at).await?;
     }
     store::methods::insert(conn, method, sealed).await?;
-    Ok(response)
+    Ok(None)
 }
 
 fn replay(stored: &idempotency::Stored) -> Result<pb::PaymentMethod, Error> {

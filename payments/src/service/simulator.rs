@@ -8,7 +8,10 @@ use proto::{
 use tonic::{Request, Response, Status};
 
 use super::Handlers;
-use crate::error::Error;
+use crate::{
+    acquirer::{ListError, Lost},
+    error::Error,
+};
 
 #[tonic::async_trait]
 impl SimulatorService for Handlers {
@@ -25,7 +28,10 @@ impl SimulatorService for Handlers {
             page_size: request.page_size,
             page_token: request.page_token,
         };
-        let page = self.acquiring.acquirer.list(request).await.map_err(|_| Error::AcquirerUnavailable)?;
+        let page = self.acquiring.acquirer.list(request).await.map_err(|error| match error {
+            ListError::PageToken => Error::InvalidField("page_token"),
+            ListError::Lost(Lost) => Error::AcquirerUnavailable,
+        })?;
         Ok(Response::new(pb::ListAcquirerCallsResponse {
             acquirer_calls: page.operations.into_iter().map(acquirer_call).collect(),
             next_page_token: page.next_page_token,

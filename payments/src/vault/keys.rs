@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -159,13 +158,19 @@ impl KeyProvider for FileKeys {
 ///
 /// When the file cannot be written.
 pub fn create_keys_file(path: &Path) -> io::Result<()> {
-    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    if path.exists() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Made with mode 0600, and put in place whole, so that a crash leaves no half of a file behind.
+    let mut file = tempfile::NamedTempFile::new_in(parent)?;
     let key = || Zeroizing::new(hex::encode(cipher::random::<KEY_BYTES>()));
     let text = Zeroizing::new(format!("1 {}\nfingerprint {}\n", *key(), *key()));
     file.write_all(text.as_bytes())?;
-    file.sync_all()
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.error),
+    }
 }

@@ -54,6 +54,33 @@ fn a_keys_file_is_private_and_never_overwritten() {
 }
 
 #[test]
+fn a_keys_file_that_cannot_be_written_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing").join("keys");
+
+    assert_eq!(create_keys_file(&missing).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn racing_processes_keep_one_whole_keys_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys");
+    let fingerprint = || {
+        create_keys_file(&path).unwrap();
+        *FileKeys::read(&path).expect("a file that is there is whole").fingerprint_key()
+    };
+
+    let keys: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16).map(|_| scope.spawn(fingerprint)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+
+    assert_eq!(keys.len(), 1, "all read the same keys");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+}
+
+#[test]
 fn a_keys_file_that_is_damaged_is_refused_with_its_line() {
     let (_, dir) = vault();
     let path = dir.path().join("keys");

@@ -2,33 +2,75 @@
 
 use mesh::{auth::PrincipalId, config::Configuration as _, testing};
 use proto::payments::v1::{
-    self as pb, ledger_service_client::LedgerServiceClient, simulator_service_client::SimulatorServiceClient,
+    self as pb, ledger_service_client::LedgerServiceClient,
+    payment_intent_service_client::PaymentIntentServiceClient, refund_service_client::RefundServiceClient,
+    simulator_service_client::SimulatorServiceClient,
 };
 use tonic::Code;
 
-use crate::harness::{TestPayments, VISA, create, reason};
+use crate::harness::{TestPayments, VISA, create, key, reason};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_bookings_and_admins_move_money() {
+async fn only_bookings_moves_money() {
     let t = TestPayments::start().await;
     let user = PrincipalId::generate();
     let method = t.attach(user, VISA).await;
     let request = create(user, &method.name);
 
-    let mut customer =
-        pb::payment_intent_service_client::PaymentIntentServiceClient::new(t.user(user, &["customer"]));
-    let refused = customer.create_payment_intent(request.clone()).await.unwrap_err();
-    assert_eq!(refused.code(), Code::PermissionDenied);
+    for role in ["customer", "admin"] {
+        let mut intents = PaymentIntentServiceClient::new(t.user(user, &[role]));
+        let refused = intents.create_payment_intent(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{role}");
+    }
 
     for service in ["edge", "identity"] {
         let channel = testing::channel(service, "payments", t.address());
-        let mut peer = pb::payment_intent_service_client::PaymentIntentServiceClient::new(channel);
+        let mut peer = PaymentIntentServiceClient::new(channel);
         let refused = peer.create_payment_intent(request.clone()).await.unwrap_err();
         assert!(
             matches!(refused.code(), Code::Unauthenticated | Code::PermissionDenied),
             "{service}: {refused:?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_sees_a_payment_and_leaves_it_to_its_booking() {
+    let t = TestPayments::start().await;
+    let intent = t.authorized().await;
+    let admin = || t.user(PrincipalId::generate(), &["admin"]);
+    let mut intents = PaymentIntentServiceClient::new(admin());
+    let name = intent.name.clone();
+
+    let confirm = pb::ConfirmPaymentIntentRequest {
+        name: name.clone(),
+        payment_method: String::new(),
+        request_id: key(),
+    };
+    let capture = pb::CapturePaymentIntentRequest {
+        name: name.clone(),
+        amount_to_capture_minor: Some(1),
+        request_id: key(),
+    };
+    let cancel =
+        pb::CancelPaymentIntentRequest { name: name.clone(), reason: String::new(), request_id: key() };
+    let refund = pb::CreateRefundRequest {
+        payment_intent: name.clone(),
+        amount_minor: None,
+        reason: String::new(),
+        request_id: key(),
+    };
+    for refused in [
+        intents.confirm_payment_intent(confirm).await.map(drop),
+        intents.capture_payment_intent(capture).await.map(drop),
+        intents.cancel_payment_intent(cancel).await.map(drop),
+        intents.sync_payment_intent(pb::SyncPaymentIntentRequest { name: name.clone() }).await.map(drop),
+        RefundServiceClient::new(admin()).create_refund(refund).await.map(drop),
+    ] {
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    }
+    let seen = intents.get_payment_intent(pb::GetPaymentIntentRequest { name }).await.unwrap();
+    assert_eq!(seen.into_inner(), intent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,6 +113,23 @@ async fn there_is_no_simulator_unless_it_is_on() {
 
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::NotFound, "SIMULATOR_OFF"));
     without.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_token_that_the_acquirer_never_gave_is_the_callers_mistake() {
+    let t = TestPayments::start().await;
+    let admin = t.user(PrincipalId::generate(), &["admin"]);
+    let request = pb::ListAcquirerCallsRequest {
+        payment_intent: String::new(),
+        page_size: 0,
+        page_token: "made-up".to_owned(),
+    };
+
+    let refused = SimulatorServiceClient::new(admin).list_acquirer_calls(request).await.unwrap_err();
+
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "FIELD_INVALID"));
+    let details = tonic_types::StatusExt::get_error_details(&refused);
+    assert_eq!(details.bad_request().unwrap().field_violations[0].field, "page_token");
 }
 
 #[test]

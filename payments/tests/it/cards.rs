@@ -62,9 +62,11 @@ async fn a_repeated_creation_stores_one_card() {
     let user = PrincipalId::generate();
     let request = pb::CreatePaymentMethodRequest { card: Some(card(VISA)), request_id: key() };
 
-    let first = t.methods(user).create_payment_method(request.clone()).await.unwrap().into_inner();
-    let again = t.methods(user).create_payment_method(request.clone()).await.unwrap().into_inner();
-    assert_eq!(first, again);
+    let first = t.methods(user).create_payment_method(request.clone()).await.unwrap();
+    let again = t.methods(user).create_payment_method(request.clone()).await.unwrap();
+    assert!(!first.metadata().contains_key("idempotent-replayed"));
+    assert_eq!(again.metadata().get("idempotent-replayed").unwrap(), "true");
+    assert_eq!(first.into_inner(), again.into_inner());
 
     let other = pb::CreatePaymentMethodRequest { card: Some(card("5555555555554444")), ..request };
     let refused = t.methods(user).create_payment_method(other).await.unwrap_err();

@@ -16,7 +16,7 @@ use mesh::{
     run::{self, App, Context, Running, Service},
     testing::{self, Issuer, UserChannel},
 };
-use payments::acquirer::{Acquirer, Answer, Lost, Order, Simulated};
+use payments::acquirer::{Acquirer, Answer, ListError, Lost, Order, Simulated};
 use proto::{
     acquirer::v1::{ListOperationsRequest, ListOperationsResponse},
     payments::v1::{
@@ -28,6 +28,7 @@ use proto::{
     r#type::Money,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Barrier;
 use tonic::{Response, Status};
 
 pub(crate) const VISA: &str = "4242424242424242";
@@ -44,6 +45,8 @@ pub(crate) enum Fault {
     CrashBefore,
     /// It does what it was asked, and we crash before we hear of it.
     CrashAfter,
+    /// It does what it is asked, and its answer is kept back: from one [`TestPayments::answer_waits`] to the next.
+    Pause,
 }
 
 type Faults = Arc<Mutex<VecDeque<Fault>>>;
@@ -52,6 +55,14 @@ type Faults = Arc<Mutex<VecDeque<Fault>>>;
 struct Faulty {
     real: Simulated,
     faults: Faults,
+    pause: Arc<Barrier>,
+}
+
+impl Faulty {
+    async fn pause(&self) {
+        self.pause.wait().await;
+        self.pause.wait().await;
+    }
 }
 
 #[tonic::async_trait]
@@ -74,14 +85,25 @@ impl Acquirer for Faulty {
                 self.real.execute(order).await?;
                 panic!("a crash on purpose")
             }
+            Some(Fault::Pause) => {
+                let answer = self.real.execute(order).await;
+                self.pause().await;
+                answer
+            }
         }
     }
 
     async fn inquire(&self, acquirer_ref: &str) -> Result<Option<Answer>, Lost> {
-        self.real.inquire(acquirer_ref).await
+        let paused =
+            self.faults.lock().unwrap().pop_front_if(|fault| matches!(fault, Fault::Pause)).is_some();
+        let answer = self.real.inquire(acquirer_ref).await;
+        if paused {
+            self.pause().await;
+        }
+        answer
     }
 
-    async fn list(&self, request: ListOperationsRequest) -> Result<ListOperationsResponse, Lost> {
+    async fn list(&self, request: ListOperationsRequest) -> Result<ListOperationsResponse, ListError> {
         self.real.list(request).await
     }
 }
@@ -94,6 +116,8 @@ struct FaultyConfig {
     payments: payments::Config,
     #[serde(skip)]
     faults: Faults,
+    #[serde(skip)]
+    pause: Option<Arc<Barrier>>,
 }
 
 impl Configuration for FaultyConfig {
@@ -111,9 +135,10 @@ impl Service for FaultyPayments {
     }
 
     async fn start(context: Context<FaultyConfig>) -> anyhow::Result<App> {
-        let FaultyConfig { payments: config, faults } = context.config.clone();
+        let FaultyConfig { payments: config, faults, pause } = context.config.clone();
+        let pause = pause.expect("a test gives it");
         let real = Simulated::new(context.channel("acquirer", &config.acquirer)?);
-        payments::assemble(context, &config, Arc::new(Faulty { real, faults }))
+        payments::assemble(context, &config, Arc::new(Faulty { real, faults, pause }))
     }
 }
 
@@ -125,6 +150,7 @@ pub(crate) struct TestPayments {
     payments: Running,
     issuer: Issuer,
     faults: Faults,
+    pause: Arc<Barrier>,
 }
 
 impl TestPayments {
@@ -165,10 +191,15 @@ impl TestPayments {
             ..payments::Config::default()
         };
         let faults = Faults::default();
-        let faulty = FaultyConfig { payments: config.clone(), faults: faults.clone() };
+        let pause = Arc::new(Barrier::new(2));
+        let faulty = FaultyConfig {
+            payments: config.clone(),
+            faults: faults.clone(),
+            pause: Some(Arc::clone(&pause)),
+        };
         let payments = run::start::<FaultyPayments>(faulty, clock.clone()).await.unwrap();
         payments.ready().await;
-        Self { clock, config, acquirer_config, acquirer: Some(acquirer), payments, issuer, faults }
+        Self { clock, config, acquirer_config, acquirer: Some(acquirer), payments, issuer, faults, pause }
     }
 
     /// Another process of payments on the same database.
@@ -189,6 +220,11 @@ impl TestPayments {
 
     pub(crate) fn fail_next(&self, fault: Fault) {
         self.faults.lock().unwrap().push_back(fault);
+    }
+
+    /// After [`Fault::Pause`]: first until the acquirer has done what it was asked, then to let its answer through.
+    pub(crate) async fn answer_waits(&self) {
+        self.pause.wait().await;
     }
 
     pub(crate) fn advance(&self, seconds: i64) {

@@ -1,7 +1,11 @@
 //! Answers that are lost, and processes that die.
 
+use std::{collections::BTreeSet, sync::Arc};
+
+use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 use mesh::auth::PrincipalId;
 use proto::payments::v1::{self as pb, payment_intent::State};
+use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::harness::{Fault, TestPayments, VISA, create, key, reason};
@@ -58,6 +62,82 @@ async fn an_acquirer_that_was_down_is_asked_when_it_is_back_and_approves_once() 
     let resolved = t.reaches(&intent.name, State::RequiresCapture).await;
     assert_eq!(resolved.amount_capturable_minor, crate::harness::AMOUNT);
     assert_eq!(t.calls(&intent.name).await, ["AUTHORIZE APPROVED 12500"]);
+    t.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inquiry_that_missed_an_attempt_is_older_than_the_answer_of_another() {
+    let t = Arc::new(TestPayments::start().await);
+    let intent = t.ready(VISA).await;
+    t.fail_next(Fault::LoseRequest);
+    t.confirm(&intent.name, &key()).await.unwrap();
+    t.fail_next(Fault::Pause);
+    let (late, name) = (Arc::clone(&t), intent.name.clone());
+    let mut calls = JoinSet::new();
+    calls.spawn(async move { late.sync(&name).await });
+    t.answer_waits().await;
+
+    assert_eq!(t.sync(&intent.name).await.state(), State::RequiresCapture);
+    t.answer_waits().await;
+
+    assert_eq!(calls.join_all().await[0].state(), State::RequiresCapture);
+    assert_eq!(t.calls(&intent.name).await, ["AUTHORIZE APPROVED 12500"]);
+    t.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_somebody_keeps_locked_is_a_lost_race() {
+    let t = TestPayments::start().await;
+    let intent = t.authorized().await;
+    let mut other = t.conn().await;
+    other.batch_execute("BEGIN; SELECT FROM payment_intents FOR UPDATE").await.unwrap();
+    let key = key();
+
+    let refused = t.capture(&intent.name, None, &key).await.unwrap_err();
+
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Aborted, "LOST_RACE"));
+    other.batch_execute("COMMIT").await.unwrap();
+    let captured = t.capture(&intent.name, None, &key).await.expect("nothing was done before");
+    assert_eq!(captured.state(), State::Succeeded);
+    t.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_written_down_although_the_payment_is_locked_for_long() {
+    #[derive(diesel::QueryableByName)]
+    struct Waiting {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        transaction: String,
+    }
+    let t = Arc::new(TestPayments::start().await);
+    let intent = t.authorized().await;
+    t.fail_next(Fault::Pause);
+    let (calling, name) = (Arc::clone(&t), intent.name.clone());
+    let mut calls = JoinSet::new();
+    calls.spawn(async move { calling.capture(&name, None, &key()).await });
+    t.answer_waits().await;
+    let mut other = t.conn().await;
+    other.batch_execute("BEGIN; SELECT FROM payment_intents FOR UPDATE").await.unwrap();
+    t.answer_waits().await;
+
+    // Until the first transaction has waited in vain, and the next one waits.
+    let mut seen = BTreeSet::new();
+    while seen.len() < 2 && calls.try_join_next().is_none() {
+        let waiting: Vec<Waiting> = diesel::sql_query(
+            "SELECT xact_start::text AS transaction FROM pg_stat_activity \
+             WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        )
+        .load(&mut t.conn().await)
+        .await
+        .unwrap();
+        seen.extend(waiting.into_iter().map(|waiting| waiting.transaction));
+    }
+    assert_eq!(seen.len(), 2, "the answer was given up");
+    other.batch_execute("COMMIT").await.unwrap();
+
+    let captured = calls.join_all().await.remove(0).unwrap();
+    assert_eq!(captured.state(), State::Succeeded);
+    assert_eq!(t.calls(&intent.name).await, ["AUTHORIZE APPROVED 12500", "CAPTURE APPROVED 12500"]);
     t.check().await;
 }
 

@@ -79,6 +79,42 @@ async fn no_table_holds_a_card_number_or_security_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_takes_for_a_card_number_was_refused_before() {
+    #[derive(QueryableByName)]
+    struct Held {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        held: bool,
+    }
+    let t = TestPayments::start().await;
+    let mut conn = t.conn().await;
+    let mut found = 0;
+    for text in [
+        PAN,
+        "12 4242424242424242",
+        "4242424242424242 12",
+        "7-4242424242424242-123",
+        "x4242424242424242x",
+        "4242 4242 4242 4242",
+        "00000000000000000000 4242424242424242",
+        "4242424242424242-4242-4242-8242-424242424242",
+        "42424242-4242-4242-8242-4242424242424242",
+        "bookings/42424242-4242-4242-8242-424242424242",
+        "4242424242424241",
+        "42424242424242420000",
+        "two seats, 42",
+    ] {
+        let Held { held } = diesel::sql_query("SELECT holds_card_number($1) AS held")
+            .bind::<Text, _>(text)
+            .get_result(&mut conn)
+            .await
+            .unwrap();
+        assert!(!held || mesh::free_text::holds_card_number(text), "{text}");
+        found += usize::from(held);
+    }
+    assert_eq!(found, 8, "the examples are good");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_search_finds_what_is_planted() {
     let t = TestPayments::start().await;
     let mut conn = t.conn().await;
