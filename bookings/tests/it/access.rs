@@ -76,10 +76,10 @@ async fn a_flight_company_creates_flights_of_the_airlines_that_it_manages() {
     let t = TestBookings::start().await;
     let aircraft = t.catalogue(1).await;
     let company = t.user(&["flight_company"]);
-    let add =
-        pb::AddAirlineManagerRequest { name: "airlines/AI".to_owned(), user_id: company.id.to_string() };
+    let assign =
+        pb::AssignAirlineManagerRequest { name: "airlines/AI".to_owned(), user_id: company.id.to_string() };
     for _ in 0..2 {
-        t.admin().catalog().add_airline_manager(add.clone()).await.expect("added");
+        t.admin().catalog().assign_airline_manager(assign.clone()).await.expect("assigned");
     }
     let airline = pb::Airline {
         display_name: "IndiGo".to_owned(),
