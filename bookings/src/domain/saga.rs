@@ -4,10 +4,13 @@
 //! An unknown outcome is never taken for a refusal: the same key is sent again, or the payment is asked about.
 
 use super::booking::Failure;
-use super::words;
+use super::{Money, words};
 
 /// Keys under which a capture is sent before the authorisation counts as lost. Each but the first follows an answer that nothing was captured.
 const CAPTURE_ROUNDS_MAX: i32 = 3;
+
+/// Keys under which any step is sent before somebody has to look: with the pauses between them about ten minutes.
+const ROUNDS_MAX: i32 = 20;
 
 words! {
     /// What a saga is for.
@@ -111,8 +114,10 @@ pub enum Answer {
     Processing,
     /// The money is set aside.
     Authorized,
-    /// The money is taken.
+    /// The money is taken, all of it.
     Captured,
+    /// Money is taken, and it is not the price: that much.
+    WronglyCaptured(Money),
     /// The payment is given up.
     Canceled,
     /// The refund is done.
@@ -155,13 +160,25 @@ pub fn next(step: Step, answer: Answer, round: i32, failing: bool) -> Next {
     {
         return Next::Stuck(format!("{} was refused: {message}", step.word()));
     }
-    match step {
+    if let Answer::WronglyCaptured(Money { currency, minor }) = &answer {
+        return Next::Stuck(format!("{}: captured {minor} {currency}, which is not the price", step.word()));
+    }
+    let following = match step {
         Step::CreateIntent => created(answer, failing),
         Step::Confirm | Step::AwaitAuthorization => authorized(step, answer),
         Step::Capture | Step::AwaitCapture => captured(step, answer, round),
         Step::CancelIntent | Step::AwaitCancellation => canceled(step, answer),
         Step::Refund | Step::AwaitRefund => refunded(answer),
         Step::Ticket | Step::Release | Step::Settle => Next::Stuck(format!("{} asks nobody", step.word())),
+    };
+    match following {
+        Next::Resend(Step::Confirm) if round >= ROUNDS_MAX => {
+            Next::Fail(refused("the payment cannot be confirmed"), Step::CancelIntent)
+        }
+        Next::Resend(step) if round >= ROUNDS_MAX => {
+            Next::Stuck(format!("{} was sent {round} times, and never done", step.word()))
+        }
+        Next::Go(_) | Next::Fail(..) | Next::Resend(_) | Next::Again | Next::Stuck(_) => following,
     }
 }
 
@@ -174,6 +191,7 @@ fn created(answer: Answer, failing: bool) -> Next {
         | Answer::Processing
         | Answer::Authorized
         | Answer::Captured
+        | Answer::WronglyCaptured(_)
         | Answer::Canceled
         | Answer::Refunded
         | Answer::NotRefunded
@@ -199,7 +217,11 @@ fn authorized(step: Step, answer: Answer) -> Next {
         Answer::Refused { message, .. } => Next::Fail(refused(&message), Step::CancelIntent),
         Answer::Canceled => Next::Fail(refused("the payment was canceled"), Step::Release),
         Answer::Unconfirmed if step == Step::AwaitAuthorization => Next::Resend(Step::Confirm),
-        Answer::Unconfirmed | Answer::Refunded | Answer::NotRefunded | Answer::Unknown => Next::Again,
+        Answer::Unconfirmed
+        | Answer::WronglyCaptured(_)
+        | Answer::Refunded
+        | Answer::NotRefunded
+        | Answer::Unknown => Next::Again,
     }
 }
 
@@ -212,6 +234,10 @@ fn captured(step: Step, answer: Answer, round: i32) -> Next {
         Answer::Authorized => {
             Next::Fail(refused("the authorised amount cannot be captured"), Step::CancelIntent)
         }
+        // Taken under an earlier key: asking says how much.
+        Answer::Refused { reason, .. } if step == Step::Capture && reason == "ALREADY_SUCCEEDED" => {
+            Next::Go(Step::AwaitCapture)
+        }
         // Not taken for granted: canceling turns forward again when the money was taken after all.
         Answer::Refused { message, .. } => Next::Fail(refused(&message), Step::CancelIntent),
         Answer::Declined { decline_code, message } => {
@@ -221,7 +247,7 @@ fn captured(step: Step, answer: Answer, round: i32) -> Next {
             Next::Fail(refused("the authorisation was lost"), Step::CancelIntent)
         }
         Answer::Canceled => Next::Fail(refused("the payment was canceled"), Step::Release),
-        Answer::Refunded | Answer::NotRefunded | Answer::Unknown => Next::Again,
+        Answer::WronglyCaptured(_) | Answer::Refunded | Answer::NotRefunded | Answer::Unknown => Next::Again,
     }
 }
 
@@ -230,9 +256,8 @@ fn canceled(step: Step, answer: Answer) -> Next {
         Answer::Canceled => Next::Go(Step::Release),
         Answer::Captured => Next::Go(Step::Ticket),
         Answer::Refused { reason, .. } => match reason.as_str() {
-            "ALREADY_SUCCEEDED" => Next::Go(Step::Ticket),
             "ALREADY_CANCELED" => Next::Go(Step::Release),
-            // Not now, as with a call to the acquirer under way.
+            // Too late, and asking says how much was taken; or not now, as with a call to the acquirer under way.
             _ => Next::Go(Step::AwaitCancellation),
         },
         Answer::Processing if step == Step::AwaitCancellation => Next::Again,
@@ -246,7 +271,7 @@ fn canceled(step: Step, answer: Answer) -> Next {
         | Answer::Declined { .. }
         | Answer::ActionRequired
         | Answer::Authorized => Next::Go(Step::AwaitCancellation),
-        Answer::Refunded | Answer::NotRefunded | Answer::Unknown => Next::Again,
+        Answer::WronglyCaptured(_) | Answer::Refunded | Answer::NotRefunded | Answer::Unknown => Next::Again,
     }
 }
 
@@ -261,6 +286,7 @@ fn refunded(answer: Answer) -> Next {
         | Answer::ActionRequired
         | Answer::Authorized
         | Answer::Captured
+        | Answer::WronglyCaptured(_)
         | Answer::Canceled
         | Answer::Unknown => Next::Again,
     }
@@ -311,10 +337,44 @@ mod tests {
 
     #[test]
     fn money_that_was_taken_turns_a_cancellation_forward() {
-        for answer in [Answer::Captured, refusal("ALREADY_SUCCEEDED")] {
-            assert_eq!(next(Step::CancelIntent, answer.clone(), 1, true), Next::Go(Step::Ticket));
-            assert_eq!(next(Step::AwaitCancellation, answer, 1, true), Next::Go(Step::Ticket));
+        for step in [Step::CancelIntent, Step::AwaitCancellation] {
+            assert_eq!(next(step, Answer::Captured, 1, true), Next::Go(Step::Ticket));
         }
+    }
+
+    #[test]
+    fn a_payment_that_is_said_to_be_over_is_asked_how_much_was_taken() {
+        for (step, asking) in [
+            (Step::Confirm, Step::AwaitAuthorization),
+            (Step::Capture, Step::AwaitCapture),
+            (Step::CancelIntent, Step::AwaitCancellation),
+        ] {
+            assert_eq!(next(step, refusal("ALREADY_SUCCEEDED"), 1, false), Next::Go(asking), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn money_that_is_not_the_price_is_for_a_person_to_look_at() {
+        for step in CALLING {
+            let taken = Answer::WronglyCaptured(Money { currency: "INR".to_owned(), minor: 1 });
+            assert!(matches!(next(step, taken, 1, false), Next::Stuck(_)), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_sent_again_only_so_often() {
+        for (step, answer, again) in [
+            (Step::AwaitRefund, Answer::NotRefunded, Step::Refund),
+            (Step::AwaitCancellation, Answer::Authorized, Step::CancelIntent),
+        ] {
+            assert_eq!(next(step, answer.clone(), ROUNDS_MAX - 1, false), Next::Resend(again));
+            assert!(matches!(next(step, answer, ROUNDS_MAX, false), Next::Stuck(_)), "{step:?}");
+        }
+        // Nothing was taken, so there is a way back.
+        assert!(matches!(
+            next(Step::AwaitAuthorization, Answer::Unconfirmed, ROUNDS_MAX, false),
+            Next::Fail(_, Step::CancelIntent)
+        ));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use proto::payments::v1::refund_service_client::RefundServiceClient;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::domain::Money;
 use crate::domain::booking::Booking;
 use crate::domain::saga::{Answer, Step};
 use crate::store::sagas::Saga;
@@ -62,7 +63,7 @@ impl Payments {
     async fn send(&self, saga: &Saga, booking: &Booking, refund: Option<RefundWanted>) -> Outcome {
         let request_id = saga.key().to_string();
         if saga.step == Step::CreateIntent {
-            return of_intent(saga, self.create(booking, request_id).await);
+            return of_intent(saga, booking, self.create(booking, request_id).await);
         }
         let Some(intent_id) = booking.payment_intent else {
             tracing::error!(saga = %saga.id, step = saga.step.word(), "there is no payment intent to ask about");
@@ -74,22 +75,22 @@ impl Payments {
             Step::Confirm => {
                 let request =
                     pb::ConfirmPaymentIntentRequest { name, payment_method: String::new(), request_id };
-                of_intent(saga, intents.confirm_payment_intent(request).await)
+                of_intent(saga, booking, intents.confirm_payment_intent(request).await)
             }
             Step::Capture => {
                 let amount = Some(booking.total.minor);
                 let request =
                     pb::CapturePaymentIntentRequest { name, amount_to_capture_minor: amount, request_id };
-                of_intent(saga, intents.capture_payment_intent(request).await)
+                of_intent(saga, booking, intents.capture_payment_intent(request).await)
             }
             Step::CancelIntent => {
                 let reason = saga.failure.as_ref().map(|failure| failure.reason.clone()).unwrap_or_default();
                 let request = pb::CancelPaymentIntentRequest { name, reason, request_id };
-                of_intent(saga, intents.cancel_payment_intent(request).await)
+                of_intent(saga, booking, intents.cancel_payment_intent(request).await)
             }
             Step::AwaitAuthorization | Step::AwaitCapture | Step::AwaitCancellation => {
                 let request = pb::SyncPaymentIntentRequest { name };
-                of_intent(saga, intents.sync_payment_intent(request).await)
+                of_intent(saga, booking, intents.sync_payment_intent(request).await)
             }
             Step::Refund | Step::AwaitRefund => self.refund(saga, name, request_id, refund).await,
             Step::CreateIntent | Step::Ticket | Step::Release | Step::Settle => Outcome::unknown(),
@@ -150,19 +151,24 @@ impl Payments {
     }
 }
 
-fn of_intent(saga: &Saga, reply: Result<tonic::Response<pb::PaymentIntent>, Status>) -> Outcome {
+fn of_intent(
+    saga: &Saga,
+    booking: &Booking,
+    reply: Result<tonic::Response<pb::PaymentIntent>, Status>,
+) -> Outcome {
     match reply {
         Ok(reply) => {
             let intent = reply.into_inner();
             // Without its id nothing can be done with it: as good as no answer.
             let Ok(id) = Uuid::parse_str(&intent.uid) else { return Outcome::unknown() };
-            Outcome { answer: answer(&intent), id: Some(id) }
+            Outcome { answer: answer(&intent, &booking.total), id: Some(id) }
         }
         Err(status) => Outcome { answer: refusal(saga, &status), id: None },
     }
 }
 
-fn answer(intent: &pb::PaymentIntent) -> Answer {
+/// What an intent says that is to pay `total`.
+fn answer(intent: &pb::PaymentIntent, total: &Money) -> Answer {
     use pb::payment_intent::State;
 
     match intent.state() {
@@ -179,7 +185,12 @@ fn answer(intent: &pb::PaymentIntent) -> Answer {
         State::RequiresAction => Answer::ActionRequired,
         State::Processing => Answer::Processing,
         State::RequiresCapture => Answer::Authorized,
-        State::Succeeded => Answer::Captured,
+        State::Succeeded => {
+            let currency =
+                intent.amount.as_ref().map(|amount| amount.currency_code.as_str()).unwrap_or_default();
+            let captured = Money { currency: currency.to_owned(), minor: intent.amount_captured_minor };
+            if captured == *total { Answer::Captured } else { Answer::WronglyCaptured(captured) }
+        }
         State::Canceled => Answer::Canceled,
     }
 }
@@ -211,5 +222,30 @@ fn refusal(saga: &Saga, status: &Status) -> Answer {
             tracing::warn!(saga = %saga.id, step = saga.step.word(), code = ?status.code(), reason, "no answer from payments");
             Answer::Unknown
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_counts_as_taken_only_when_it_is_the_whole_price_in_its_currency() {
+        let total = Money { currency: "INR".to_owned(), minor: 456_000 };
+        let intent = |currency: &str, minor| pb::PaymentIntent {
+            state: pb::payment_intent::State::Succeeded.into(),
+            amount: Some(proto::r#type::Money { currency_code: currency.to_owned(), amount_minor: 456_000 }),
+            amount_captured_minor: minor,
+            ..pb::PaymentIntent::default()
+        };
+        let wrong =
+            |currency: &str, minor| Answer::WronglyCaptured(Money { currency: currency.to_owned(), minor });
+
+        assert_eq!(answer(&intent("INR", 456_000), &total), Answer::Captured);
+        assert_eq!(answer(&intent("INR", 455_999), &total), wrong("INR", 455_999));
+        assert_eq!(answer(&intent("INR", 456_001), &total), wrong("INR", 456_001));
+        assert_eq!(answer(&intent("USD", 456_000), &total), wrong("USD", 456_000));
+        let nothing_said = pb::PaymentIntent { amount: None, ..intent("INR", 456_000) };
+        assert_eq!(answer(&nothing_said, &total), wrong("", 456_000));
     }
 }

@@ -26,6 +26,12 @@ const CONCURRENT_MAX: usize = 12;
 /// The pause before a step is tried again for the first time; doubled for each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+/// Rounds of a step with pauses no longer than those of an unanswered one.
+const QUICK_ROUNDS: i32 = 5;
+
+/// The longest pause before a further round: what was refused that often is not done sooner by asking more.
+const ROUND_BACKOFF_MAX: Duration = Duration::from_mins(1);
+
 /// How the worker works.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -150,7 +156,7 @@ impl Runner {
                         saga = %saga.id, step = saga.step.word(), "saga step failed; it will be tried again"
                     );
                     // When not even this can be stored, the lease runs out.
-                    let _ = self.put_off(&saga, self.backoff(saga.attempts)).await;
+                    let _ = self.put_off(&saga, self.backoff(&saga)).await;
                     return;
                 }
             }
@@ -188,14 +194,14 @@ impl Runner {
         let waits_for_cardholder = answer == Answer::ActionRequired;
         let following = next(saga.step, answer, saga.round, saga.failure.is_some());
         let (step, round, failure) = match following {
-            Next::Again => return self.put_off(saga, self.backoff(saga.attempts)).await,
+            Next::Again => return self.put_off(saga, self.backoff(saga)).await,
             Next::Stuck(note) => {
                 tracing::error!(saga = %saga.id, booking = %saga.booking, note, "saga is stuck");
                 self.stuck(saga, &note).await;
                 return Ok(None);
             }
             Next::Go(step) if step == saga.step => {
-                return self.put_off(saga, self.backoff(saga.attempts)).await;
+                return self.put_off(saga, self.backoff(saga)).await;
             }
             Next::Go(Step::Ticket) => (Step::Ticket, 1, None),
             Next::Go(step) => (step, round_of(step, saga), saga.failure.clone()),
@@ -207,7 +213,7 @@ impl Runner {
             || matches!(step, Step::AwaitCancellation)
             || (step == saga.step || round > 1);
         let further = self.go(saga, step, round, failure, id, waits_for_cardholder).await?;
-        if pause { self.put_off(&further, self.backoff(further.attempts)).await } else { Ok(Some(further)) }
+        if pause { self.put_off(&further, self.backoff(&further)).await } else { Ok(Some(further)) }
     }
 
     /// There is no time left, and no money was taken: back.
@@ -272,8 +278,13 @@ impl Runner {
 
     async fn put_off(&self, saga: &Saga, pause: Duration) -> Result<Option<Saga>, Error> {
         let now = self.clock.now();
+        let mut next_at = later(now, pause);
+        // Giving up is not to wait for the end of a pause.
+        if saga.step.is_before_pivot() && saga.failure.is_none() {
+            next_at = next_at.min(saga.deadline_at.max(now));
+        }
         let mut conn = self.db.connection().await?;
-        sagas::put_off(&mut conn, saga, later(now, pause), now).await?;
+        sagas::put_off(&mut conn, saga, next_at, now).await?;
         Ok(None)
     }
 
@@ -290,12 +301,21 @@ impl Runner {
         }
     }
 
-    /// The pause after so many attempts, doubled each time, give or take a fifth.
-    fn backoff(&self, attempts: i32) -> Duration {
-        let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(0).min(10);
-        let pause = BACKOFF.saturating_mul(2_u32.saturating_pow(doublings)).min(self.settings.backoff_max);
+    /// The pause before the saga's step is begun again, give or take a fifth.
+    fn backoff(&self, saga: &Saga) -> Duration {
+        let pause = pause(saga.attempts, saga.round, self.settings.backoff_max);
         pause.saturating_mul(rand::random_range(80..=120)) / 100
     }
+}
+
+/// The pause after so many attempts of one round, doubled with each up to `longest`; and with each round, for which it grows further.
+fn pause(attempts: i32, round: i32, longest: Duration) -> Duration {
+    let doubled = |times: i32| {
+        let doublings = u32::try_from(times.saturating_sub(1)).unwrap_or(0).min(10);
+        BACKOFF.saturating_mul(2_u32.saturating_pow(doublings))
+    };
+    let longest_of_round = if round > QUICK_ROUNDS { ROUND_BACKOFF_MAX } else { longest };
+    doubled(attempts).min(longest).max(doubled(round).min(longest_of_round))
 }
 
 /// Which round of `step` follows: asking about a call keeps its round, so that sending it again takes the next.
@@ -320,4 +340,20 @@ fn later(now: Timestamp, pause: Duration) -> Timestamp {
         .ok()
         .and_then(|pause| now.checked_add(pause).ok())
         .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_with_attempts_and_further_with_rounds() {
+        let longest = Duration::from_secs(2);
+        let pauses = |of: &dyn Fn(i32) -> Duration| -> Vec<u128> {
+            [1, 2, 5, 6, 8, 20].map(|n| of(n).as_millis()).to_vec()
+        };
+
+        assert_eq!(pauses(&|attempts| pause(attempts, 1, longest)), [100, 200, 1_600, 2_000, 2_000, 2_000]);
+        assert_eq!(pauses(&|round| pause(1, round, longest)), [100, 200, 1_600, 3_200, 12_800, 60_000]);
+    }
 }

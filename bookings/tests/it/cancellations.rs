@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use proto::bookings::v1 as pb;
 use proto::bookings::v1::booking::State;
 
-use crate::harness::{TestBookings, any_seat, reason, rupees};
+use crate::harness::{TestBookings, any_seat, eventually, reason, rupees};
 use crate::payments::Mood;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -89,6 +89,31 @@ async fn only_the_newest_quote_confirms_and_only_for_ten_minutes() {
 
     assert_eq!(asha.booking(&booking.name).await.expect("the booking").state(), State::Confirmed);
     t.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_that_fails_every_time_is_at_last_for_a_person_to_look_at() {
+    let t = TestBookings::start().await;
+    let flight = t.flight(1).await;
+    let asha = t.customer();
+    let booking = t.booked(&asha, &flight, 1, "FLEX").await;
+    t.payments.script(|script| script.mood = Mood::NeverRefunds);
+    let quote = asha.quote(&booking).await.expect("a quote");
+    asha.confirm(&quote).await.expect("confirmed");
+
+    let stuck = "SELECT count(*) AS n FROM sagas WHERE state = 'STUCK' AND note IS NOT NULL";
+    let resting =
+        "SELECT count(*) AS n FROM sagas WHERE state NOT IN ('DONE', 'STUCK') AND lease_until IS NULL";
+    eventually("the saga is stuck", async || {
+        if t.number(resting).await == 1 {
+            t.advance(SignedDuration::from_secs(75));
+        }
+        (t.number(stuck).await == 1).then_some(())
+    })
+    .await;
+
+    assert_eq!(t.payments.script(|script| script.refunds.len()), 20);
+    assert_eq!(asha.booking(&booking.name).await.expect("the booking").state(), State::Canceling);
 }
 
 #[tokio::test(flavor = "multi_thread")]

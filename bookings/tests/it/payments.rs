@@ -33,6 +33,12 @@ pub(crate) enum Mood {
     NeverAuthorizes,
     /// Creating a payment is refused.
     Refuses,
+    /// Capturing takes one minor unit less than it was told to.
+    TakesLess,
+    /// Canceling is refused, because the money, less one minor unit, is taken already.
+    HasTakenLess,
+    /// Refunds fail.
+    NeverRefunds,
 }
 
 /// What payments does from now on, and what it has done.
@@ -257,7 +263,7 @@ impl PaymentIntentService for Player {
                 attempt: 1,
             });
         } else {
-            intent.state = if matches!(mood, Mood::IsSlow | Mood::NeverAuthorizes) {
+            intent.state = if matches!(mood, Mood::IsSlow | Mood::NeverAuthorizes | Mood::HasTakenLess) {
                 State::Processing
             } else {
                 State::RequiresCapture
@@ -274,12 +280,13 @@ impl PaymentIntentService for Player {
         if let Some(answer) = script.answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
-        let is_slow = script.mood == Mood::IsSlow;
+        let (is_slow, takes_less) = (script.mood == Mood::IsSlow, script.mood == Mood::TakesLess);
         let intent = script.intent(&request.name)?;
         if intent.state() != State::RequiresCapture {
             return Err(state_refusal("NOT_CAPTURABLE"));
         }
-        intent.amount_captured_minor = request.amount_to_capture_minor.unwrap_or_default();
+        intent.amount_captured_minor =
+            request.amount_to_capture_minor.unwrap_or_default() - i64::from(takes_less);
         intent.state = State::Succeeded.into();
         let mut intent = intent.clone();
         script.captures += 1;
@@ -296,7 +303,12 @@ impl PaymentIntentService for Player {
         if let Some(answer) = script.answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
+        let has_taken_less = script.mood == Mood::HasTakenLess;
         let intent = script.intent(&request.name)?;
+        if has_taken_less {
+            intent.amount_captured_minor = intent.amount.clone().unwrap_or_default().amount_minor - 1;
+            intent.state = State::Succeeded.into();
+        }
         match intent.state() {
             State::Succeeded => return Err(state_refusal("ALREADY_SUCCEEDED")),
             State::Canceled => return Err(state_refusal("ALREADY_CANCELED")),
@@ -314,7 +326,7 @@ impl PaymentIntentService for Player {
     async fn sync_payment_intent(&self, request: Request<pb::SyncPaymentIntentRequest>) -> Reply {
         let request = request.into_inner();
         let mut script = lock(&self.0);
-        let never = script.mood == Mood::NeverAuthorizes;
+        let never = matches!(script.mood, Mood::NeverAuthorizes | Mood::HasTakenLess);
         let intent = script.intent(&request.name)?;
         if intent.state() == State::Processing && !never {
             intent.state = State::RequiresCapture.into();
@@ -334,16 +346,18 @@ impl RefundService for Player {
         if let Some(answer) = script.refund_answers.get(&request.request_id) {
             return Ok(Response::new(answer.clone()));
         }
-        let is_slow = script.mood == Mood::IsSlow;
+        let (is_slow, fails) = (script.mood == Mood::IsSlow, script.mood == Mood::NeverRefunds);
         let intent = script.intent(&request.payment_intent)?;
         let minor = request.amount_minor.unwrap_or_default();
-        intent.amount_refunded_minor += minor;
+        if !fails {
+            intent.amount_refunded_minor += minor;
+        }
         let currency_code = intent.amount.clone().unwrap_or_default().currency_code;
         let uid = mesh::id::generate();
         let mut refund = pb::Refund {
             name: format!("refunds/{uid}"),
             uid: uid.to_string(),
-            state: pb::refund::State::Succeeded.into(),
+            state: if fails { pb::refund::State::Failed } else { pb::refund::State::Succeeded }.into(),
             payment_intent: request.payment_intent,
             amount: Some(proto::r#type::Money { currency_code, amount_minor: minor }),
             ..pb::Refund::default()
