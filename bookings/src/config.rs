@@ -1,6 +1,6 @@
 //! The settings of the service, and what they are unless somebody says otherwise.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mesh::config::{
@@ -39,7 +39,8 @@ pub struct Config {
     pub saga_lease_ms: u64,
     /// How long one call to payments may take, in milliseconds.
     pub saga_call_ms: u64,
-    /// The longest pause before a failed step is tried again, in milliseconds.
+    /// The longest pause before an unanswered step is tried again, in milliseconds. One that was answered and has to be sent anew waits longer after
+    /// a few rounds.
     pub saga_backoff_max_ms: u64,
 }
 
@@ -48,7 +49,7 @@ impl Default for Config {
         Self {
             server: ServerConfig::on_loopback(50052),
             telemetry: TelemetryConfig::default(),
-            tls: TlsFiles::in_dir(Path::new("")),
+            tls: TlsFiles::default(),
             database: DatabaseConfig::default(),
             identity: TargetConfig::on_loopback(50051),
             payments: TargetConfig::on_loopback(50053),
@@ -84,9 +85,7 @@ impl Configuration for Config {
 
     fn check(&self) -> Vec<String> {
         let mut problems = self.database.check();
-        if self.tls.certificate.as_os_str() == "tls.crt" {
-            problems.push("`tls.certificate`, `tls.key` and `tls.roots` are missing".to_owned());
-        }
+        problems.extend(self.tls.check());
         if !(60..=1_800).contains(&self.hold_ttl_seconds) {
             problems.push("`hold_ttl_seconds` must be 60 to 1800".to_owned());
         }
@@ -113,9 +112,15 @@ mod tests {
         let config =
             Config { hold_ttl_seconds: 30, saga_poll_ms: 0, saga_lease_ms: 8_000, ..Config::default() };
         let problems = config.check().join("\n");
-        for setting in
-            ["database.url", "tls.certificate", "hold_ttl_seconds", "saga_poll_ms", "saga_lease_ms"]
-        {
+        for setting in [
+            "database.url",
+            "tls.certificate",
+            "tls.key",
+            "tls.roots",
+            "hold_ttl_seconds",
+            "saga_poll_ms",
+            "saga_lease_ms",
+        ] {
             assert!(problems.contains(&format!("`{setting}`")), "{setting}: {problems}");
         }
     }

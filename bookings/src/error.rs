@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::pooled_connection::deadpool::PoolError;
-use mesh::db::LostRace;
+use mesh::db::{LostRace, waited_too_long};
 use mesh::idempotency;
 use mesh::status::Refusal;
 use tonic::Status;
@@ -27,6 +27,9 @@ pub enum Error {
         /// What it should be.
         rule: String,
     },
+    /// A text looks as if it held a card number, which belongs to payments alone.
+    #[error("`{0}` holds what looks like a card number")]
+    PanInFreeText(String),
     /// There is no such resource, or none that the caller may know of.
     #[error("no {0}")]
     NotFound(String),
@@ -132,12 +135,6 @@ impl Error {
     }
 }
 
-/// Whether a query gave up waiting for a row that somebody else has locked.
-fn waited_too_long(error: &DieselError) -> bool {
-    matches!(error, DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
-        if info.message() == "canceling statement due to lock timeout")
-}
-
 /// Whether somebody else has just drawn the same record locator: worth drawing again.
 fn locator_is_taken(error: &DieselError) -> bool {
     matches!(error, DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, info)
@@ -165,6 +162,7 @@ impl From<Error> for Status {
             Error::PageToken => {
                 ("PAGE_TOKEN_INVALID", Refusal::InvalidArgument { field: "page_token".to_owned() })
             }
+            Error::PanInFreeText(field) => ("PAN_IN_FREE_TEXT", Refusal::InvalidArgument { field }),
             Error::NotFound(resource) => ("NOT_FOUND", Refusal::NotFound { resource }),
             Error::AlreadyExists(resource) => ("ALREADY_EXISTS", Refusal::AlreadyExists { resource }),
             Error::NotTheManager(_) => ("NOT_AIRLINE_MANAGER", Refusal::PermissionDenied),

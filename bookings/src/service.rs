@@ -19,6 +19,8 @@ use mesh::pagination::PageToken;
 use prost::Message;
 use proto::bookings::v1 as pb;
 use tokio::sync::Notify;
+use tonic::Response;
+use tonic::metadata::MetadataValue;
 use tonic::service::Routes;
 
 use crate::domain::Money;
@@ -56,7 +58,10 @@ fn call(caller: &Caller, method: &'static str, key: String, message: &impl Messa
     idempotency::Request { caller: caller.idempotency_scope(), method, key, fingerprint }
 }
 
-/// Claims the request id in the transaction of the effect; `Some` is the answer that was given before.
+/// Says in the metadata of an answer that it was given before.
+const REPLAYED: (&str, &str) = ("idempotent-replayed", "true");
+
+/// Claims the request id in the transaction of the effect; `Some` is the answer that was given before, and says so.
 ///
 /// The claim and its answer are committed together or not at all, so an open claim is one whose transaction is still running, and waiting for
 /// that is what the claim does.
@@ -64,15 +69,23 @@ async fn replay<R: Message + Default>(
     conn: &mut AsyncPgConnection,
     call: &idempotency::Request,
     now: Timestamp,
-) -> Result<Option<R>, Error> {
+) -> Result<Option<Response<R>>, Error> {
     match idempotency::claim(conn, call, now).await? {
         Claim::New | Claim::Resume { .. } => Ok(None),
         Claim::Replay(stored) => match stored.response {
-            Ok(bytes) => R::decode(bytes.as_slice())
-                .map(Some)
-                .map_err(|_| Error::Corrupt(format!("the answer to {}", call.method))),
-            Err(bytes) => Err(mesh::status::decode(&bytes)
-                .map_or_else(|_| Error::Corrupt(format!("the refusal of {}", call.method)), Error::Replayed)),
+            Ok(bytes) => {
+                let answer = R::decode(bytes.as_slice())
+                    .map_err(|_| Error::Corrupt(format!("the answer to {}", call.method)))?;
+                let mut answer = Response::new(answer);
+                answer.metadata_mut().insert(REPLAYED.0, MetadataValue::from_static(REPLAYED.1));
+                Ok(Some(answer))
+            }
+            Err(bytes) => {
+                let mut refusal = mesh::status::decode(&bytes)
+                    .map_err(|_| Error::Corrupt(format!("the refusal of {}", call.method)))?;
+                refusal.metadata_mut().insert(REPLAYED.0, MetadataValue::from_static(REPLAYED.1));
+                Err(Error::Replayed(refusal))
+            }
         },
     }
 }

@@ -15,7 +15,7 @@ CREATE TABLE holds (
 );
 
 CREATE INDEX holds_expires_at_idx ON holds (expires_at) WHERE state = 'ACTIVE';
-CREATE INDEX holds_customer_id_idx ON holds (customer_id) WHERE state = 'ACTIVE';
+CREATE INDEX holds_customer_id_idx ON holds (customer_id) WHERE state IN ('ACTIVE', 'PINNED');
 
 -- What is held, at the price of the moment: later changes of the fare do not reach it.
 CREATE TABLE hold_items (

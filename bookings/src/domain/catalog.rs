@@ -15,6 +15,14 @@ pub struct City {
     pub country_code: String,
 }
 
+impl City {
+    /// Whether a city may have that id.
+    pub fn is_id(id: &str) -> bool {
+        (2..=63).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    }
+}
+
 /// An airport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Airport {
@@ -28,6 +36,13 @@ pub struct Airport {
     pub time_zone: String,
 }
 
+impl Airport {
+    /// Whether an airport may have that id.
+    pub fn is_id(id: &str) -> bool {
+        id.len() == 3 && id.bytes().all(|byte| byte.is_ascii_uppercase())
+    }
+}
+
 /// An airline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Airline {
@@ -39,6 +54,13 @@ pub struct Airline {
     pub ticketing_code: String,
 }
 
+impl Airline {
+    /// Whether an airline may have that id.
+    pub fn is_id(id: &str) -> bool {
+        id.len() == 2 && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    }
+}
+
 /// An aircraft type with its seats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AircraftType {
@@ -48,6 +70,13 @@ pub struct AircraftType {
     pub display_name: String,
     /// Front to back.
     pub cabins: Vec<CabinLayout>,
+}
+
+impl AircraftType {
+    /// Whether an aircraft type may have that id.
+    pub fn is_id(id: &str) -> bool {
+        id.len() == 3 && id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+    }
 }
 
 /// The seats of one cabin.

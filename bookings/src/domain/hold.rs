@@ -11,7 +11,7 @@ mesh::typed_id!(
     "holds"
 );
 
-/// Active holds that one customer may have.
+/// Holds that one customer may have at a time, active or pinned: both keep seats from others.
 pub const ACTIVE_MAX: i64 = 2;
 
 /// How long a purchase may pin a hold: time enough for a cardholder to act, and for payments to come back.

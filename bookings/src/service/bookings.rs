@@ -4,6 +4,7 @@ use diesel_async::AsyncPgConnection;
 use jiff::Timestamp;
 use mesh::auth::PrincipalId;
 use mesh::clock::to_proto;
+use mesh::free_text::holds_card_number;
 use mesh::pagination::{PageToken, page_size};
 use proto::bookings::v1 as pb;
 use proto::bookings::v1::booking_service_server::BookingService;
@@ -16,7 +17,7 @@ use crate::domain::hold::{Event, HoldId, PIN};
 use crate::domain::saga::{Kind, Step};
 use crate::error::Error;
 use crate::store::sagas::{self, NewSaga};
-use crate::store::{bookings, holds};
+use crate::store::{bookings, flights, holds};
 
 #[tonic::async_trait]
 impl BookingService for Api {
@@ -35,17 +36,17 @@ impl BookingService for Api {
         let booking = self
             .db
             .transaction("create_booking", async |conn| {
-                if let Some(before) = replay::<pb::Booking>(conn, &call, now).await? {
+                if let Some(before) = replay(conn, &call, now).await? {
                     return Ok(before);
                 }
                 let booking = begin(conn, customer, &purchase, &request_id, now).await?;
                 let created = pb::Booking::from(booking);
                 mesh::idempotency::complete(conn, &call, &created, now).await?;
-                Ok::<_, Error>(created)
+                Ok::<_, Error>(Response::new(created))
             })
             .await?;
         self.wake.notify_one();
-        Ok(Response::new(booking))
+        Ok(booking)
     }
 
     async fn get_booking(
@@ -94,9 +95,11 @@ impl TryFrom<pb::CreateBookingRequest> for Purchase {
             .enumerate()
             .map(|(index, passenger)| {
                 let name = |field: &str, name: String| {
+                    let field = || format!("passengers[{index}].{field}");
                     if name.trim() != name || name.is_empty() || name.chars().any(char::is_control) {
-                        let field = format!("passengers[{index}].{field}");
-                        Err(Error::invalid(field, "has no spaces around it and no control characters"))
+                        Err(Error::invalid(field(), "has no spaces around it and no control characters"))
+                    } else if holds_card_number(&name) {
+                        Err(Error::PanInFreeText(field()))
                     } else {
                         Ok(name)
                     }
@@ -132,6 +135,10 @@ async fn begin(
         let rule = format!("are as many as the hold is for: {}", hold.passengers());
         return Err(Error::invalid("passengers", rule));
     }
+    let departures = flights::of_hold(conn, hold.id).await?;
+    if let Some(closed) = departures.iter().find(|departure| !departure.is_on_sale(now)) {
+        return Err(Error::FlightClosed(closed.flight));
+    }
     holds::apply(conn, &mut hold, Event::Pin(now), request_id, now).await?;
     let booking = Booking {
         id: BookingId::generate(),
@@ -152,12 +159,17 @@ async fn begin(
         tickets: Vec::new(),
     };
     bookings::insert(conn, &booking).await?;
+    // Who has not paid when the first flight leaves has not bought it.
+    let deadline_at = departures
+        .iter()
+        .map(|departure| departure.at)
+        .fold(now.checked_add(PIN).unwrap_or(Timestamp::MAX), Timestamp::min);
     let saga = NewSaga {
         id: booking.id.uuid(),
         kind: Kind::Purchase,
         booking: booking.id,
         step: Step::CreateIntent,
-        deadline_at: now.checked_add(PIN).unwrap_or(Timestamp::MAX),
+        deadline_at,
     };
     sagas::insert(conn, &saga, now).await?;
     bookings::tell(conn, &booking, request_id, now).await?;

@@ -56,16 +56,16 @@ impl CancellationService for Api {
             .db
             .transaction("confirm_cancellation", async |conn| {
                 inventory::wait_briefly(conn).await?;
-                if let Some(before) = replay::<pb::Cancellation>(conn, &call, now).await? {
+                if let Some(before) = replay(conn, &call, now).await? {
                     return Ok(before);
                 }
                 let confirmed = confirm(conn, &caller, booking, cancellation, &request_id, now).await?;
                 mesh::idempotency::complete(conn, &call, &confirmed, now).await?;
-                Ok::<_, Error>(confirmed)
+                Ok::<_, Error>(Response::new(confirmed))
             })
             .await?;
         self.wake.notify_one();
-        Ok(Response::new(confirmed))
+        Ok(confirmed)
     }
 }
 
@@ -108,7 +108,7 @@ async fn confirm(
     let missing = |error| if matches!(error, Error::NotFound(_)) { Error::NotFound(name()) } else { error };
     let mut booking = bookings::lock(conn, booking).await.map_err(missing)?;
     owns(caller, booking.customer, name)?;
-    let quotes = cancellations::of_booking(conn, booking.id).await?;
+    let quotes = cancellations::that_and_newest(conn, booking.id, id).await?;
     let newest = quotes.first().map(|quote| quote.id);
     let mut chosen =
         quotes.into_iter().find(|quote| quote.id == id).ok_or_else(|| Error::NotFound(name()))?;

@@ -41,6 +41,9 @@ macro_rules! resource {
         async fn $list(api: &Api, size: i32, token: &str) -> Result<(Vec<$domain>, String), Error> {
             let after: Option<String> =
                 PageToken::decode(token, $what.as_bytes()).map_err(|_| Error::PageToken)?;
+            if after.as_deref().is_some_and(|after| !<$domain>::is_id(after)) {
+                return Err(Error::PageToken);
+            }
             let size = page_size(size);
             let mut conn = api.db.connection().await?;
             let pick =
@@ -229,16 +232,16 @@ impl CatalogService for Api {
         Ok(Response::new(pb::ListAircraftTypesResponse { aircraft_types, next_page_token }))
     }
 
-    async fn add_airline_manager(
+    async fn assign_airline_manager(
         &self,
-        request: Request<pb::AddAirlineManagerRequest>,
-    ) -> Result<Response<pb::AddAirlineManagerResponse>, Status> {
-        let pb::AddAirlineManagerRequest { name, user_id } = request.into_inner();
+        request: Request<pb::AssignAirlineManagerRequest>,
+    ) -> Result<Response<pb::AssignAirlineManagerResponse>, Status> {
+        let pb::AssignAirlineManagerRequest { name, user_id } = request.into_inner();
         let user: PrincipalId = super::id_of(user_id.parse().ok(), "user_id")?;
         let airline = find_airline(self, &name).await?;
         let mut conn = self.db.connection().await.map_err(Error::from)?;
         catalog::insert_manager(&mut conn, &airline.id, user).await?;
-        Ok(Response::new(pb::AddAirlineManagerResponse {}))
+        Ok(Response::new(pb::AssignAirlineManagerResponse {}))
     }
 }
 

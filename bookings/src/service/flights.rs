@@ -15,7 +15,7 @@ use crate::domain::catalog::{AircraftType, CabinLayout};
 use crate::domain::flight::{Cabin, CabinClass, DURATION_MAX, Fare, Flight, FlightId, State, cabins_problem};
 use crate::error::Error;
 use crate::store::catalog::{self, Pick};
-use crate::store::flights::{self, Direction, Search, SortKey};
+use crate::store::flights::{self, Cursor, Direction, Search, SortKey};
 
 #[tonic::async_trait]
 impl FlightService for Api {
@@ -33,7 +33,7 @@ impl FlightService for Api {
             .db
             .transaction("create_flight", async |conn| {
                 if !call.key.is_empty()
-                    && let Some(before) = replay::<pb::Flight>(conn, &call, now).await?
+                    && let Some(before) = replay(conn, &call, now).await?
                 {
                     return Ok(before);
                 }
@@ -43,10 +43,10 @@ impl FlightService for Api {
                 if !call.key.is_empty() {
                     mesh::idempotency::complete(conn, &call, &created, now).await?;
                 }
-                Ok::<_, Error>(created)
+                Ok::<_, Error>(Response::new(created))
             })
             .await?;
-        Ok(Response::new(created))
+        Ok(created)
     }
 
     async fn get_flight(
@@ -66,15 +66,30 @@ impl FlightService for Api {
         let size = page_size(std::mem::take(&mut request.page_size));
         let token = std::mem::take(&mut request.page_token);
         let query = request.encode_to_vec();
+        let after: Option<Cursor> = PageToken::decode(&token, &query).map_err(|_| Error::PageToken)?;
+        if after.as_ref().is_some_and(|cursor| !cursor.is_possible()) {
+            return Err(Error::PageToken.into());
+        }
         let search = Search {
             trip: trip(&request.trips)?,
             date: date(&request.trip_date)?,
             travellers: request.travellers.max(1),
             price: price(&request.price)?,
             sort: sort(&request.sort)?,
-            after: PageToken::decode(&token, &query).map_err(|_| Error::PageToken)?,
+            after,
             limit: size.saturating_add(1),
         };
+        // An index gives flights by departure. In any other order all of them would be read for one page.
+        if search.trip.is_none()
+            && search.date.is_none()
+            && search.sort.first().is_some_and(|(key, _)| *key != SortKey::DepartureTime)
+        {
+            return Err(Error::invalid(
+                "sort",
+                "needs `trips` or `trip_date` unless departureTime comes first",
+            )
+            .into());
+        }
         let mut conn = self.db.connection().await.map_err(Error::from)?;
         let found = flights::search(&mut conn, &search, self.clock.now()).await?;
         let (found, next_page_token) = page(found, size, &query, flights::Found::cursor);

@@ -44,7 +44,7 @@ impl HoldService for Api {
             .db
             .transaction("create_hold", async |conn| {
                 inventory::wait_briefly(conn).await?;
-                if let Some(before) = replay::<pb::Hold>(conn, &call, now).await? {
+                if let Some(before) = replay(conn, &call, now).await? {
                     return Ok(before);
                 }
                 let offers = offers(conn, &wanted, now).await?;
@@ -63,10 +63,10 @@ impl HoldService for Api {
                 holds::tell(conn, &hold, &request_id, now).await?;
                 let created = to_message(&hold, now);
                 mesh::idempotency::complete(conn, &call, &created, now).await?;
-                Ok::<_, Error>(created)
+                Ok::<_, Error>(Response::new(created))
             })
             .await?;
-        Ok(Response::new(hold))
+        Ok(hold)
     }
 
     async fn get_hold(&self, request: Request<pb::GetHoldRequest>) -> Result<Response<pb::Hold>, Status> {
@@ -198,6 +198,9 @@ fn draft(
     if total > PRICE_MINOR_MAX {
         return Err(Error::invalid("items", "cost at most 99999999999 minor units together"));
     }
+    // What has left is not bought: nobody holds a seat longer than until then.
+    let over_at = now.checked_add(ttl).unwrap_or(Timestamp::MAX);
+    let expires_at = offers.iter().map(|offer| offer.departure_at).fold(over_at, Timestamp::min);
     let (airline_id, currency) =
         offers.first().map(|offer| (offer.airline_id.clone(), offer.currency.clone())).unwrap_or_default();
     Ok(Hold {
@@ -207,7 +210,7 @@ fn draft(
         state: State::Active,
         total: Money { currency, minor: total },
         created_at: now,
-        expires_at: now.checked_add(ttl).unwrap_or(Timestamp::MAX),
+        expires_at,
         items,
     })
 }

@@ -48,16 +48,21 @@ pub(crate) async fn insert(conn: &mut AsyncPgConnection, cancellation: &Cancella
     Ok(())
 }
 
-/// The cancellations of a booking, newest first. Its row is locked, so none is added meanwhile.
-pub(crate) async fn of_booking(
+/// That cancellation of a booking and its newest one, which may be the same: the newest first. The booking's row is locked, so none is added
+/// meanwhile.
+pub(crate) async fn that_and_newest(
     conn: &mut AsyncPgConnection,
     booking: BookingId,
+    id: CancellationId,
 ) -> Result<Vec<Cancellation>, Error> {
     let rows: Vec<Row> = diesel::sql_query(
         "SELECT id, booking_id, state, refund_minor, penalty_minor, created_at, expires_at FROM cancellations \
-         WHERE booking_id = $1 ORDER BY id DESC",
+         WHERE booking_id = $1 \
+         AND (id = $2 OR id = (SELECT n.id FROM cancellations n WHERE n.booking_id = $1 ORDER BY n.id DESC LIMIT 1)) \
+         ORDER BY id DESC",
     )
     .bind::<SqlUuid, _>(booking)
+    .bind::<SqlUuid, _>(id)
     .get_results(conn)
     .await?;
     rows.into_iter()

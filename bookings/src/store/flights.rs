@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::word;
-use crate::domain::flight::{Cabin, Flight, FlightId, PRICE_MINOR_MAX, State};
+use crate::domain::flight::{Cabin, DURATION_MAX, Flight, FlightId, PRICE_MINOR_MAX, State};
+use crate::domain::hold::HoldId;
 use crate::error::Error;
 
 /// What to search for.
@@ -98,6 +99,18 @@ pub(crate) struct Cursor {
     price_minor: i64,
     duration_seconds: i64,
     id: Uuid,
+}
+
+/// The first second of the year 1, of Unix time.
+const YEAR_1_SECONDS: i64 = -62_135_596_800;
+
+impl Cursor {
+    /// Whether a flight could be there. A client can make a token up, and the database refuses values out of its range.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.departure_at.as_second() >= YEAR_1_SECONDS
+            && (0..=PRICE_MINOR_MAX.saturating_mul(2)).contains(&self.price_minor)
+            && (0..=DURATION_MAX.as_secs()).contains(&self.duration_seconds)
+    }
 }
 
 /// A flight that a search found, with its lowest matching price.
@@ -214,6 +227,51 @@ pub(crate) async fn find(
     .await?
     .pop();
     row.ok_or_else(|| Error::NotFound(id.name()))?.try_into().map(|found: Found| found.flight)
+}
+
+/// What decides whether a flight can still be bought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure {
+    /// Which flight.
+    pub(crate) flight: FlightId,
+    /// Where it stands.
+    pub(crate) state: State,
+    /// When it leaves.
+    pub(crate) at: Timestamp,
+}
+
+impl Departure {
+    /// Whether it is going to leave.
+    pub(crate) fn is_on_sale(&self, now: Timestamp) -> bool {
+        self.state == State::Scheduled && self.at > now
+    }
+}
+
+#[derive(QueryableByName)]
+struct DepartureRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: FlightId,
+    #[diesel(sql_type = Text)]
+    state: String,
+    #[diesel(sql_type = Timestamptz, deserialize_as = jiff_diesel::Timestamp)]
+    departure_at: Timestamp,
+}
+
+/// The flights of a hold, each once, by id.
+pub(crate) async fn of_hold(conn: &mut AsyncPgConnection, hold: HoldId) -> Result<Vec<Departure>, Error> {
+    let rows: Vec<DepartureRow> = diesel::sql_query(
+        "SELECT f.id, f.state, f.departure_at FROM flights f \
+         WHERE f.id IN (SELECT x.flight_id FROM hold_items x WHERE x.hold_id = $1) ORDER BY f.id",
+    )
+    .bind::<SqlUuid, _>(hold)
+    .get_results(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let state = word(State::of_word(&row.state), "flights", row.id)?;
+            Ok(Departure { flight: row.id, state, at: row.departure_at })
+        })
+        .collect()
 }
 
 /// The flights on sale that match, in order.

@@ -55,6 +55,33 @@ async fn the_catalogue_is_read_and_listed_by_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_token_with_a_key_that_no_entry_can_have_is_refused() {
+    let t = TestBookings::start().await;
+    let mut catalog = t.customer().catalog();
+    let token = |key: &str, list: &str| mesh::pagination::PageToken::encode(&key, list.as_bytes());
+    let mut answers = Vec::new();
+    for (city, airport, airline, aircraft) in
+        [("pune", "DEL", "AI", "320"), ("Pune", "DELX", "ai", "32-"), ("\u{0}", "\u{0}", "\u{0}", "\u{0}")]
+    {
+        let request = pb::ListCitiesRequest { page_size: 1, page_token: token(city, "cities") };
+        answers.push(catalog.list_cities(request).await.map(|_| ()));
+        let request = pb::ListAirportsRequest { page_size: 1, page_token: token(airport, "airports") };
+        answers.push(catalog.list_airports(request).await.map(|_| ()));
+        let request = pb::ListAirlinesRequest { page_size: 1, page_token: token(airline, "airlines") };
+        answers.push(catalog.list_airlines(request).await.map(|_| ()));
+        let request =
+            pb::ListAircraftTypesRequest { page_size: 1, page_token: token(aircraft, "aircraftTypes") };
+        answers.push(catalog.list_aircraft_types(request).await.map(|_| ()));
+    }
+
+    let forged = answers.split_off(4);
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    for answer in forged {
+        assert_eq!(reason(answer), "PAGE_TOKEN_INVALID");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_catalogue_entry_that_cannot_be_names_its_field() {
     let t = TestBookings::start().await;
     t.catalogue(1).await;

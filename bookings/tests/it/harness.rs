@@ -163,6 +163,15 @@ impl TestBookings {
         self.admin().create_flight(flight).await.expect("a flight")
     }
 
+    /// A flight with one row in economy that leaves so soon, on the whole second.
+    pub(crate) async fn flight_in(&self, soon: SignedDuration, number: u16) -> pb::Flight {
+        let aircraft_type = self.catalogue(1).await;
+        let seconds = self.clock.now().as_second() + soon.as_secs();
+        let departure = Timestamp::from_second(seconds).expect("a time");
+        let flight = Self::draft(&aircraft_type, departure, number);
+        self.admin().create_flight(flight).await.expect("a flight")
+    }
+
     /// What a flight of Air India from Delhi to Bengaluru looks like before it is created.
     pub(crate) fn draft(aircraft_type: &str, departure: Timestamp, number: u16) -> pb::Flight {
         pb::Flight {

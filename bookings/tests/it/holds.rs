@@ -99,6 +99,37 @@ async fn a_customer_has_at_most_two_active_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_is_being_paid_for_counts_as_one_of_two() {
+    let mut t = TestBookings::start().await;
+    let flight = t.flight(2).await;
+    let asha = t.customer();
+    t.payments.stop().await;
+    for _ in 0..2 {
+        let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
+        asha.book(&hold).await.expect("a booking");
+    }
+
+    assert_eq!(reason(asha.hold(vec![any_seat(&flight, "LIGHT")]).await), "TOO_MANY_HOLDS");
+    t.advance(SignedDuration::from_secs(601));
+    assert_eq!(reason(asha.hold(vec![any_seat(&flight, "LIGHT")]).await), "TOO_MANY_HOLDS");
+    assert_eq!(asha.available(&flight).await, (10, 8));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_ends_when_its_first_flight_leaves() {
+    let t = TestBookings::start().await;
+    let (early, late) = (t.flight_in(SignedDuration::from_mins(5), 1).await, t.flight(1).await);
+    let asha = t.customer();
+
+    let hold = asha.hold(vec![any_seat(&late, "LIGHT"), any_seat(&early, "LIGHT")]).await.expect("a hold");
+
+    assert_eq!(hold.expire_time, early.departure_time);
+    t.advance(SignedDuration::from_mins(5));
+    assert_eq!(asha.get_hold(&hold.name).await.expect("the hold").state(), pb::hold::State::Expired);
+    t.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_released_hold_gives_everything_back_once() {
     let t = TestBookings::start().await;
     let flight = t.flight(1).await;

@@ -239,6 +239,95 @@ async fn a_purchase_that_contradicts_what_is_stored_is_stuck_and_gives_nothing_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_between_hold_and_purchase_is_not_sold() {
+    let t = TestBookings::start().await;
+    let flight = t.flight(1).await;
+    let asha = t.customer();
+    let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
+
+    for (change, back) in [
+        (
+            "UPDATE flights SET departure_at = departure_at - interval '30 days', arrival_at = arrival_at - interval '30 days'",
+            "UPDATE flights SET departure_at = departure_at + interval '30 days', arrival_at = arrival_at + interval '30 days'",
+        ),
+        ("UPDATE flights SET state = 'CANCELED'", "UPDATE flights SET state = 'SCHEDULED'"),
+    ] {
+        t.execute(change).await.expect("changed");
+        let refused = asha.book(&hold).await;
+        assert_eq!(refused.as_ref().map_err(tonic::Status::code), Err(tonic::Code::FailedPrecondition));
+        assert_eq!(reason(refused), "FLIGHT_CLOSED");
+        t.execute(back).await.expect("changed back");
+    }
+
+    assert_eq!(t.number("SELECT count(*) AS n FROM sagas").await, 0);
+    let booking = asha.book(&hold).await.expect("a booking");
+    assert_eq!(t.settled(&asha, &booking.name).await.state(), State::Confirmed);
+    t.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_without_an_end_is_given_up_when_the_flight_leaves() {
+    let t = TestBookings::start().await;
+    let flight = t.flight_in(SignedDuration::from_mins(8), 1).await;
+    let asha = t.customer();
+    t.payments.script(|script| script.mood = Mood::NeverAuthorizes);
+    let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
+    let booking = asha.book(&hold).await.expect("a booking");
+    let waiting =
+        format!("SELECT count(*) AS n FROM sagas WHERE id = '{}' AND state = 'WAITING'", booking.uid);
+    eventually("the saga waits", async || (t.number(&waiting).await == 1).then_some(())).await;
+
+    t.advance(SignedDuration::from_mins(8));
+
+    assert_eq!(t.settled(&asha, &booking.name).await.state(), State::Expired);
+    assert_eq!(t.payments.script(|script| script.intents[0].state()), payment_intent::State::Canceled);
+    t.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_that_is_not_the_price_buys_no_ticket() {
+    for (mood, wait) in [(Mood::TakesLess, 0), (Mood::HasTakenLess, 16)] {
+        let t = TestBookings::start().await;
+        let flight = t.flight(1).await;
+        let asha = t.customer();
+        t.payments.script(|script| script.mood = mood);
+        let hold = asha.hold(vec![any_seat(&flight, "LIGHT")]).await.expect("a hold");
+        let booking = asha.book(&hold).await.expect("a booking");
+        eventually("the payment is made", async || {
+            t.payments.script(|script| {
+                let intent = script.intents.as_slice().first()?;
+                (intent.state() != payment_intent::State::RequiresConfirmation).then_some(())
+            })
+        })
+        .await;
+        t.advance(SignedDuration::from_mins(wait));
+
+        let over = "SELECT count(*) AS n FROM sagas WHERE state IN ('STUCK', 'DONE', 'FAILED')";
+        eventually("the saga ends", async || (t.number(over).await == 1).then_some(())).await;
+
+        let stuck = "SELECT count(*) AS n FROM sagas WHERE state = 'STUCK' AND note LIKE '%455999 INR%'";
+        assert_eq!(t.number(stuck).await, 1, "{mood:?}");
+        assert_eq!(asha.booking(&booking.name).await.expect("the booking").state(), State::Pending);
+        assert_eq!(t.number("SELECT count(*) AS n FROM tickets").await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_given_before_says_so() {
+    let t = TestBookings::start().await;
+    let flight = t.flight(1).await;
+    let asha = t.customer();
+    let hold =
+        pb::CreateHoldRequest { items: vec![any_seat(&flight, "LIGHT")], ttl_seconds: 0, request_id: key() };
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let answer = asha.holds().create_hold(hold.clone()).await.expect("a hold");
+        seen.push(answer.metadata().get("idempotent-replayed").map(|value| value.as_bytes().to_vec()));
+    }
+    assert_eq!(seen, [None, Some(b"true".to_vec())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn passengers_are_as_many_as_the_hold_is_for_and_have_proper_names() {
     let t = TestBookings::start().await;
     let flight = t.flight(1).await;
@@ -266,5 +355,24 @@ async fn passengers_are_as_many_as_the_hold_is_for_and_have_proper_names() {
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert!(status.message().contains(field), "{}", status.message());
     }
+    for (names, field) in [
+        (&["4111 1111 1111 1111", "Bela"], "`passengers[0].given_name`"),
+        (&["Asha", "5555555555554444"], "`passengers[1].given_name`"),
+    ] {
+        let status = book(names).await.expect_err("refused");
+        assert!(status.message().contains(field), "{}", status.message());
+        assert!(!status.message().contains("1111") && !status.message().contains("4444"));
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert_eq!(mesh::status::reason(&status), "PAN_IN_FREE_TEXT");
+    }
+    let family = pb::CreateBookingRequest {
+        hold: hold.name.clone(),
+        passengers: ["Rao", "Rao 4111-1111-1111-1111"]
+            .map(|name| pb::Passenger { given_name: "Asha".to_owned(), family_name: name.to_owned() })
+            .to_vec(),
+        payment_method: format!("paymentMethods/{}", asha.id),
+        request_id: key(),
+    };
+    assert_eq!(reason(asha.bookings().create_booking(family).await), "PAN_IN_FREE_TEXT");
     assert_eq!(asha.get_hold(&hold.name).await.expect("the hold").state(), pb::hold::State::Active);
 }

@@ -1,10 +1,11 @@
 //! Search: filters, sort, pages, prices.
 
 use jiff::SignedDuration;
+use prost::Message as _;
 use proto::bookings::v1 as pb;
 use tonic::Code;
 
-use crate::harness::{TestBookings, any_seat, cabin, fare};
+use crate::harness::{TestBookings, any_seat, cabin, fare, reason};
 
 /// Five flights: numbers 1 to 4 on one day in March, in rising order of time and with prices 400, 300, 400 and 200; number 5 the day after.
 async fn timetable(t: &TestBookings) -> Vec<pb::Flight> {
@@ -105,6 +106,35 @@ async fn departed_flights_are_not_found() {
     assert_eq!(numbers(&t, everything).await, [""; 0]);
 }
 
+const NOON: &str = "2031-03-10T12:00:00Z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_token_that_somebody_made_up_is_refused() {
+    let t = TestBookings::start().await;
+    timetable(&t).await;
+    let user = t.customer();
+    let id = mesh::id::generate();
+    let forged = |departure_at: &str, price_minor: i64, duration_seconds: i64| {
+        let key = serde_json::json!({
+            "departure_at": departure_at, "price_minor": price_minor, "duration_seconds": duration_seconds, "id": id,
+        });
+        let page_token = mesh::pagination::PageToken::encode(&key, &march().encode_to_vec());
+        pb::ListFlightsRequest { page_token, ..march() }
+    };
+    user.search(forged(NOON, 410, 9_900)).await.expect("as we make them");
+    for request in [
+        forged("-009000-01-01T00:00:00Z", 410, 9_900),
+        forged("0000-12-31T23:59:59Z", 410, 9_900),
+        forged(NOON, -1, 9_900),
+        forged(NOON, i64::MAX, 9_900),
+        forged(NOON, 410, -1),
+        forged(NOON, 410, 86_401),
+        forged(NOON, 410, i64::MAX),
+    ] {
+        assert_eq!(reason(user.search(request).await), "PAGE_TOKEN_INVALID");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_that_makes_no_sense_names_its_field() {
     let t = TestBookings::start().await;
@@ -116,6 +146,18 @@ async fn a_search_that_makes_no_sense_names_its_field() {
         (pb::ListFlightsRequest { sort: "price_ASC;DROP TABLE flights".to_owned(), ..march() }, "sort"),
         (pb::ListFlightsRequest { sort: "price_ASC,price_DESC".to_owned(), ..march() }, "sort"),
         (pb::ListFlightsRequest { trips: "DEL-DEL".to_owned(), ..march() }, "trips"),
+        // All flights of all days would have to be read for one page of these.
+        (
+            pb::ListFlightsRequest { sort: "price_ASC".to_owned(), ..pb::ListFlightsRequest::default() },
+            "sort",
+        ),
+        (
+            pb::ListFlightsRequest {
+                sort: "duration_DESC,departureTime_ASC".to_owned(),
+                ..pb::ListFlightsRequest::default()
+            },
+            "sort",
+        ),
         (pb::ListFlightsRequest { trip_date: "2031-02-30".to_owned(), ..march() }, "trip_date"),
         (pb::ListFlightsRequest { price: "9-1".to_owned(), ..march() }, "price"),
         (pb::ListFlightsRequest { page_token: "nonsense".to_owned(), ..march() }, "page_token"),
