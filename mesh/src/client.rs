@@ -24,7 +24,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use crate::auth::DOMAIN;
 use crate::call::Call;
+use crate::status::Refusal;
 use crate::tls::{Identity, TlsError, Workload};
 
 use self::body::{Payload, ResponseBody};
@@ -41,6 +43,9 @@ const DEADLINE_RESERVE: Duration = Duration::from_millis(5);
 
 /// Attempts at one call, the first included (gRFC A6).
 const ATTEMPTS_MAX: u32 = 3;
+
+/// When a caller should come back to a service that is away.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The pause before the second attempt; doubled for the third, give or take a fifth.
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -356,19 +361,15 @@ fn describe(parts: &mut request::Parts, call: &Call) {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a status of the channel itself, which no service gave a reason for"
-)]
 fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("deadline exceeded")
+    Refusal::DeadlineExceeded.status(DOMAIN, "DEADLINE_EXCEEDED", "deadline exceeded")
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a status of the channel itself, which no service gave a reason for"
-)]
 fn unavailable(service: &Workload) -> Status {
     // Neither address nor cause: where services run is nobody's business outside of the logs.
-    Status::unavailable(format!("{service} unavailable"))
+    Refusal::Unavailable { retry_after: RETRY_AFTER }.status(
+        DOMAIN,
+        "SERVICE_UNAVAILABLE",
+        format!("{service} unavailable"),
+    )
 }

@@ -148,6 +148,8 @@ async fn a_service_that_is_away_is_said_to_be_away_without_its_address() {
     let gone = t.hold(&token, &[("idempotency-key", "k")], &item()).await;
     assert_eq!(gone.status, StatusCode::SERVICE_UNAVAILABLE, "{}", gone.body);
     for answer in [answer, gone] {
+        assert_eq!(answer.reason(), "SERVICE_UNAVAILABLE");
+        assert_eq!(answer.headers["retry-after"], "1");
         let text = answer.body.to_string();
         assert!(!text.contains("127.0.0.1") && !text.contains("os error"), "{text}");
         assert!(answer.headers.contains_key("strict-transport-security"));

@@ -3,11 +3,12 @@
 use std::fs;
 
 /// Where reasons are given.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "identity/src/error.rs",
     "bookings/src/error.rs",
     "payments/src/error.rs",
     "mesh/src/auth.rs",
+    "mesh/src/client.rs",
     "mesh/src/server.rs",
     "mesh/src/validate/service.rs",
     "edge/src/gate.rs",
