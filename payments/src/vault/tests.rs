@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 
 fn vault() -> (Vault, tempfile::TempDir) {
@@ -63,21 +65,27 @@ fn a_keys_file_that_cannot_be_written_leaves_nothing_behind() {
 }
 
 #[test]
-fn racing_processes_keep_one_whole_keys_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("keys");
-    let fingerprint = || {
-        create_keys_file(&path).unwrap();
-        *FileKeys::read(&path).expect("a file that is there is whole").fingerprint_key()
-    };
-
-    let keys: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..16).map(|_| scope.spawn(fingerprint)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-
-    assert_eq!(keys.len(), 1, "all read the same keys");
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+fn a_keys_file_is_whole_from_the_moment_that_it_is_there() {
+    for _ in 0..100 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let created = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while !created.load(Ordering::Acquire) {
+                    match std::fs::read_to_string(&path) {
+                        Ok(text) => return text,
+                        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+                    }
+                }
+                std::fs::read_to_string(&path).unwrap()
+            });
+            create_keys_file(&path).unwrap();
+            created.store(true, Ordering::Release);
+            assert_eq!(reader.join().unwrap(), std::fs::read_to_string(&path).unwrap());
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
 }
 
 #[test]
