@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use jiff_diesel::ToDiesel as _;
 use uuid::{NoContext, Uuid};
 
+use crate::audit::Report;
+
 /// One event. Thin: ids, amounts and states; no card data, no secrets, no names.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -66,4 +68,24 @@ fn id(time: Timestamp) -> Uuid {
     let seconds = u64::try_from(time.as_second()).unwrap_or(0);
     let nanoseconds = u32::try_from(time.subsec_nanosecond()).unwrap_or(0);
     Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds))
+}
+
+/// e01: checks that the versions of each aggregate's events begin at 1 and have no gap. `examined` counts aggregates.
+///
+/// # Errors
+///
+/// The database's.
+pub async fn verify(conn: &mut AsyncPgConnection) -> Result<Report, Error> {
+    diesel::sql_query(
+        "WITH aggregates AS (
+             SELECT aggregate_type || '/' || aggregate_id AS aggregate, min(version) <> 1 OR max(version) <> count(*) AS broken
+             FROM outbox GROUP BY aggregate_type, aggregate_id
+         )
+         SELECT 'e01' AS invariant, 'event versions of each aggregate begin at 1 and have no gap' AS statement,
+                count(*) AS examined, count(*) FILTER (WHERE broken) AS violations,
+                coalesce((array_agg(aggregate ORDER BY aggregate) FILTER (WHERE broken))[1:10], '{}') AS offenders
+         FROM aggregates",
+    )
+    .get_result(conn)
+    .await
 }

@@ -87,7 +87,7 @@ pub(super) async fn verify(
     .await?;
     let ours: Vec<Approved> = load(
         payments,
-        "SELECT acquirer_ref::text AS reference, kind, currency, amount_minor AS amount FROM attempts WHERE state = 'APPROVED'",
+        "SELECT acquirer_ref::text AS reference, kind, currency, amount_minor AS amount FROM ledger_acquirer_operations",
     )
     .await?;
     let theirs: Vec<Approved> = load(
@@ -164,7 +164,7 @@ fn money_without_booking(bookings: &[Booking], intents: &[Intent]) -> Report {
     report("b07", "no captured money without a booking", intents.len(), offenders)
 }
 
-/// x01: the acquirer approved what we have as approved, and nothing else.
+/// x01: the acquirer approved what the ledger has, and nothing else.
 fn same_record(ours: &[Approved], theirs: &[Approved]) -> Report {
     let index = |record: &'_ [Approved]| -> BTreeMap<String, (String, String, i64)> {
         record
@@ -183,7 +183,7 @@ fn same_record(ours: &[Approved], theirs: &[Approved]) -> Report {
         .filter(|reference| ours_by.get(**reference) != theirs_by.get(**reference))
         .map(|reference| format!("acquirer reference {reference}"))
         .collect();
-    report("x01", "what the acquirer approved is what payments has as approved", references.len(), offenders)
+    report("x01", "what the acquirer approved is what the ledger has", references.len(), offenders)
 }
 
 /// x02: what the acquirer owes us by its record is what it owes us by the ledger.

@@ -7,7 +7,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Jsonb, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use futures::future::join_all;
-use mesh::outbox::{Event, append};
+use mesh::outbox::{Event, append, verify};
 use serde_json::json;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -113,6 +113,23 @@ async fn writers_that_hold_the_lock_of_the_aggregate_leave_no_gap_and_no_double(
     let mut versions = writers.join_all().await;
     versions.sort_unstable();
     assert_eq!(versions, (1..=20).collect::<Vec<i64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_in_the_versions_is_found() {
+    let database = Database::new().await;
+    let conn = &mut database.connect().await;
+    for _ in 0..3 {
+        append(conn, &event(BOOKING, "BookingChanged")).await.expect("appended");
+    }
+    let whole = verify(conn).await.expect("read");
+    assert_eq!((whole.examined, whole.violations), (1, 0));
+
+    conn.batch_execute("DELETE FROM outbox WHERE version = 2").await.expect("deleted");
+
+    let broken = verify(conn).await.expect("read");
+    assert_eq!((broken.examined, broken.violations), (1, 1));
+    assert_eq!(broken.offenders, [format!("booking/{BOOKING}")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
