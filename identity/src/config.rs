@@ -88,7 +88,7 @@ impl Default for Config {
         Self {
             server: ServerConfig::on_loopback(50051),
             telemetry: TelemetryConfig::default(),
-            tls: TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), roots: PathBuf::new() },
+            tls: TlsFiles::default(),
             database: DatabaseConfig::default(),
             clock_file: None,
             keys: KeysConfig { file: PathBuf::new() },
@@ -115,17 +115,9 @@ impl Configuration for Config {
     }
 
     fn check(&self) -> Vec<String> {
-        let mut problems = self.database.check();
-        let files = [
-            ("tls.certificate", &self.tls.certificate),
-            ("tls.key", &self.tls.key),
-            ("tls.roots", &self.tls.roots),
-            ("keys.file", &self.keys.file),
-        ];
-        for (name, file) in files {
-            if file.as_os_str().is_empty() {
-                problems.push(format!("`{name}` is missing"));
-            }
+        let mut problems = [self.tls.check(), self.database.check()].concat();
+        if self.keys.file.as_os_str().is_empty() {
+            problems.push("`keys.file` is missing".to_owned());
         }
         if !(60..=mesh::token::LIFE_SECONDS_MAX).contains(&self.tokens.access_token_seconds) {
             problems.push("`tokens.access_token_seconds` must be 60 to 3600".to_owned());

@@ -220,7 +220,6 @@ impl<'a> Parts<'a> {
                 server: self.server(50060),
                 tls: self.tls("acquirer")?,
                 database: self.databases.config("acquirer"),
-                identity: at(&identity),
                 clock_file: clock_file.clone(),
                 ..acquirer::Config::default()
             })

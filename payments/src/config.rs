@@ -63,7 +63,7 @@ impl Default for Config {
         Self {
             server: ServerConfig::on_loopback(50053),
             telemetry: TelemetryConfig::default(),
-            tls: TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), roots: PathBuf::new() },
+            tls: TlsFiles::default(),
             database: DatabaseConfig::default(),
             identity: TargetConfig::on_loopback(50051),
             acquirer: TargetConfig::on_loopback(50060),
@@ -88,16 +88,9 @@ impl Configuration for Config {
     }
 
     fn check(&self) -> Vec<String> {
-        let mut problems = self.database.check();
-        for (key, path) in [
-            ("tls.certificate", &self.tls.certificate),
-            ("tls.key", &self.tls.key),
-            ("tls.roots", &self.tls.roots),
-            ("keys.file", &self.keys.file),
-        ] {
-            if path.as_os_str().is_empty() {
-                problems.push(format!("`{key}` is missing"));
-            }
+        let mut problems = [self.tls.check(), self.database.check()].concat();
+        if self.keys.file.as_os_str().is_empty() {
+            problems.push("`keys.file` is missing".to_owned());
         }
         if self.janitor.interval_ms == 0 {
             problems.push("`janitor.interval_ms` must be at least 1".to_owned());

@@ -182,6 +182,7 @@ impl From<Error> for Status {
         let invalid = |field: &str| Refusal::InvalidArgument { field: field.to_owned() };
         let intent = |id: &PaymentIntentId| Refusal::FailedPrecondition { subject: id.name() };
         let (reason, refusal) = match &error {
+            Error::InvalidField("page_token") => ("PAGE_TOKEN_INVALID", invalid("page_token")),
             Error::InvalidField(field) => ("FIELD_INVALID", invalid(field)),
             Error::Amount(MoneyError::Currency) => ("CURRENCY_UNSUPPORTED", invalid("amount.currency_code")),
             Error::Amount(MoneyError::Range) => ("AMOUNT_OUT_OF_RANGE", invalid("amount.amount_minor")),

@@ -99,7 +99,7 @@ impl Mesh {
             settings.push(("DATABASE__URL", self.databases.url(service).expose_secret().to_owned()));
         }
         let at = |peer: &str| format!("127.0.0.1:{}", self.ports[peer]);
-        if service != "identity" {
+        if !["identity", "acquirer"].contains(&service) {
             settings.push(("IDENTITY__ADDRESS", at("identity")));
         }
         match service {

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use mesh::config::{
-    Configuration, DatabaseConfig, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles,
-};
+use mesh::config::{Configuration, DatabaseConfig, Parts, ServerConfig, TelemetryConfig, TlsFiles};
 use serde::{Deserialize, Serialize};
 
 /// Everything that can be set.
@@ -19,8 +17,6 @@ pub struct Config {
     pub tls: TlsFiles,
     /// Its own database.
     pub database: DatabaseConfig,
-    /// Where token keys come from. Empty, the default: nowhere, because no user ever calls here.
-    pub identity: TargetConfig,
     /// The file with the clock's offset.
     pub clock_file: Option<PathBuf>,
 }
@@ -30,9 +26,8 @@ impl Default for Config {
         Self {
             server: ServerConfig::on_loopback(50060),
             telemetry: TelemetryConfig::default(),
-            tls: TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), roots: PathBuf::new() },
+            tls: TlsFiles::default(),
             database: DatabaseConfig::default(),
-            identity: TargetConfig { address: String::new() },
             clock_file: None,
         }
     }
@@ -45,20 +40,12 @@ impl Configuration for Config {
             telemetry: &self.telemetry,
             tls: &self.tls,
             database: Some(&self.database),
-            identity: Some(&self.identity).filter(|identity| !identity.address.is_empty()),
+            identity: None,
             clock_file: self.clock_file.as_ref(),
         }
     }
 
     fn check(&self) -> Vec<String> {
-        let mut problems = self.database.check();
-        for (key, path) in
-            [("certificate", &self.tls.certificate), ("key", &self.tls.key), ("roots", &self.tls.roots)]
-        {
-            if path.as_os_str().is_empty() {
-                problems.push(format!("`tls.{key}` is missing"));
-            }
-        }
-        problems
+        [self.tls.check(), self.database.check()].concat()
     }
 }

@@ -127,7 +127,7 @@ async fn a_page_token_that_the_acquirer_never_gave_is_the_callers_mistake() {
 
     let refused = SimulatorServiceClient::new(admin).list_acquirer_calls(request).await.unwrap_err();
 
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "FIELD_INVALID"));
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "PAGE_TOKEN_INVALID"));
     let details = tonic_types::StatusExt::get_error_details(&refused);
     assert_eq!(details.bad_request().unwrap().field_violations[0].field, "page_token");
 }
