@@ -50,7 +50,8 @@ pub async fn check(databases: &Databases, clock: &Clock) -> anyhow::Result<Vec<R
         bookings::audit::verify(&mut bookings, now).await.context("the invariants of bookings")?;
     reports.extend(payments::audit::verify(&mut payments, now).await.context("the invariants of payments")?);
     for (conn, owner) in [(&mut bookings, "bookings"), (&mut payments, "payments")] {
-        let mut report = mesh::outbox::verify(conn).await.with_context(|| format!("the events of {owner}"))?;
+        let mut report =
+            mesh::outbox::verify(conn).await.with_context(|| format!("the events of {owner}"))?;
         report.statement = format!("{owner}: {}", report.statement);
         reports.push(report);
     }
