@@ -121,12 +121,14 @@ async fn run_up(up: Up) -> anyhow::Result<()> {
         schedule_days: up.schedule_days,
         strict_limits: up.strict_limits,
     };
+    // One listener for the whole life of the process: a signal that came between two would be lost.
+    let mut stop = std::pin::pin!(mesh::run::stop_requested());
     let platform = tokio::select! {
         platform = Platform::start(&options) => platform?,
-        () = mesh::run::stop_requested() => anyhow::bail!("stopped before the platform was ready"),
+        () = &mut stop => anyhow::bail!("stopped before the platform was ready"),
     };
     eprint!("{}", platform.welcome());
-    mesh::run::stop_requested().await;
+    stop.await;
     eprintln!("stopping; calls in flight are finished");
     platform.stop().await;
     Ok(())
