@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -120,8 +120,7 @@ impl Up {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
-        kill(pid, signal).expect("our own child");
+        kill(pid(&self.child), signal).expect("our own child");
     }
 
     /// SIGKILL, and wait until the process is gone.
@@ -132,8 +131,7 @@ impl Up {
 
     /// SIGINT as Ctrl-C does it, and wait for an orderly end.
     pub(crate) fn interrupt(mut self) {
-        self.signal(Signal::SIGINT);
-        let status = self.child.wait().expect("our own child");
+        let status = stop(&mut self.child, Signal::SIGINT);
         assert!(status.success(), "the platform ended with {status}");
     }
 }
@@ -174,9 +172,7 @@ impl Process {
 
     /// SIGTERM, and wait for an orderly end.
     pub(crate) fn terminate(mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
-        kill(pid, Signal::SIGTERM).expect("our own child");
-        let status = self.child.wait().expect("our own child");
+        let status = stop(&mut self.child, Signal::SIGTERM);
         assert!(status.success(), "{} ended with {status}", self.name);
     }
 }
@@ -186,6 +182,26 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("a process id"))
+}
+
+/// Sends the signal and waits for the end. A process that goes on is killed in the end, so that its test fails instead of waiting for ever.
+fn stop(child: &mut Child, signal: Signal) -> ExitStatus {
+    let pid = pid(child);
+    let (ended, watch) = mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        if watch.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    });
+    kill(pid, signal).expect("our own child");
+    let status = child.wait().expect("our own child");
+    drop(ended);
+    watchdog.join().expect("the watchdog does not panic");
+    status
 }
 
 /// The binary of a service, built when it is not there: cargo builds only this crate's own binaries for its tests.
