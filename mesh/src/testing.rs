@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
 };
@@ -51,6 +52,7 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| {
     // Beside the data directory, and deleted with it when this process is gone.
     let dir = cluster.data_dir().parent().expect("the data directory has a parent").to_owned();
     let ca = PrivateCa::open_or_create(&dir.join("ca")).expect("a private CA");
+    leave_to_the_cluster(&dir, &dir.join("ca"));
     Shared { cluster, ca, dir, templates: Mutex::default() }
 });
 
@@ -104,7 +106,18 @@ pub fn certificate(service: &str) -> TlsFiles {
     // Tests run side by side, and one that reads while another writes finds files that do not fit together.
     static ISSUING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one_at_a_time = ISSUING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    SHARED.ca.issue(service, &SHARED.dir.join("certificates")).expect("the CA issues")
+    let certificates = SHARED.dir.join("certificates");
+    let files = SHARED.ca.issue(service, &certificates).expect("the CA issues");
+    leave_to_the_cluster(&SHARED.dir, &certificates);
+    leave_to_the_cluster(&SHARED.dir, &certificates.join(service));
+    files
+}
+
+/// Gives a directory to the account that owns `root`: as root, PostgreSQL and the deletion of `root` run as another one, which can only delete
+/// what is in directories of its own.
+fn leave_to_the_cluster(root: &Path, directory: &Path) {
+    let owner = std::fs::metadata(root).expect("the directory is there");
+    std::os::unix::fs::chown(directory, Some(owner.uid()), Some(owner.gid())).expect("the directory is ours");
 }
 
 /// A server configuration with free ports.
