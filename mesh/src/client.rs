@@ -7,7 +7,6 @@
 
 mod body;
 mod endpoint;
-mod timeout;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -27,6 +26,7 @@ use tower::Service;
 use crate::auth::DOMAIN;
 use crate::call::Call;
 use crate::status::Refusal;
+use crate::timeout;
 use crate::tls::{Identity, TlsError, Workload};
 
 use self::body::{Payload, ResponseBody};

@@ -35,6 +35,7 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timeout;
 pub mod tls;
 pub mod token;
 pub mod validate;

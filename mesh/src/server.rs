@@ -21,6 +21,7 @@ use crate::{
     auth::{self, Caller, DOMAIN},
     call::Call,
     status::Refusal,
+    timeout,
     tls::Workload,
     token::Verifier,
     validate,
@@ -96,26 +97,7 @@ fn incoming(headers: &HeaderMap, timeout: Duration) -> Call {
 /// The caller's `grpc-timeout`, at most the method's ceiling.
 fn timeout_of(path: &str, headers: &HeaderMap) -> Duration {
     let ceiling = Method::of(path).map_or(TIMEOUT_DEFAULT, |method| method.timeout);
-    let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-    asked.map_or(ceiling, |asked| asked.min(ceiling))
-}
-
-/// Reads a `grpc-timeout` header: at most eight digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => amount.checked_mul(3600).map(Duration::from_secs),
-        "M" => amount.checked_mul(60).map(Duration::from_secs),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
+    timeout::of(headers).map_or(ceiling, |asked| asked.min(ceiling))
 }
 
 /// Answers within the deadline. A handler that only reads is dropped when the deadline passes or the caller goes away; one that writes runs to

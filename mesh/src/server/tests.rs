@@ -1,5 +1,10 @@
 use super::*;
 
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let value = HeaderValue::from_bytes(text.as_bytes()).expect("a header may hold it");
+    timeout::of(&HeaderMap::from_iter([(http::HeaderName::from_static("grpc-timeout"), value)]))
+}
+
 #[test]
 fn a_timeout_is_at_most_eight_digits_and_a_unit() {
     let right = [
