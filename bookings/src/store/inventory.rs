@@ -273,18 +273,7 @@ pub(crate) async fn free_hold(conn: &mut AsyncPgConnection, hold: HoldId) -> Res
         .bind::<SqlUuid, _>(hold)
         .execute(conn)
         .await?;
-    for units in units_of_hold(conn, hold).await? {
-        diesel::sql_query(
-            "UPDATE inventory SET held = held - $4 WHERE flight_id = $1 AND leg = $2 AND cabin = $3",
-        )
-        .bind::<SqlUuid, _>(units.flight_id)
-        .bind::<SmallInt, _>(units.leg)
-        .bind::<Text, _>(units.cabin)
-        .bind::<Integer, _>(units.n)
-        .execute(conn)
-        .await?;
-    }
-    Ok(())
+    move_units(conn, hold, "held = held - $4").await
 }
 
 /// Makes what a hold has the booking's. The hold's row is locked and leaves `PINNED` in this transaction.
@@ -308,18 +297,7 @@ pub(crate) async fn sell_hold(
     if sold != seats {
         return Err(Error::Corrupt(hold.name()));
     }
-    for units in units_of_hold(conn, hold).await? {
-        diesel::sql_query(
-            "UPDATE inventory SET held = held - $4, sold = sold + $4 WHERE flight_id = $1 AND leg = $2 AND cabin = $3",
-        )
-        .bind::<SqlUuid, _>(units.flight_id)
-        .bind::<SmallInt, _>(units.leg)
-        .bind::<Text, _>(units.cabin)
-        .bind::<Integer, _>(units.n)
-        .execute(conn)
-        .await?;
-    }
-    Ok(())
+    move_units(conn, hold, "held = held - $4, sold = sold + $4").await
 }
 
 /// Gives back what a booking bought with that hold. The booking's row is locked and leaves `CONFIRMED` in this transaction.
@@ -332,10 +310,15 @@ pub(crate) async fn free_booking(
         .bind::<SqlUuid, _>(booking)
         .execute(conn)
         .await?;
+    move_units(conn, hold, "sold = sold - $4").await
+}
+
+/// Changes the counters of every cabin that a hold has units in. `change` is the assignment, in which `$4` is how many.
+async fn move_units(conn: &mut AsyncPgConnection, hold: HoldId, change: &'static str) -> Result<(), Error> {
     for units in units_of_hold(conn, hold).await? {
-        diesel::sql_query(
-            "UPDATE inventory SET sold = sold - $4 WHERE flight_id = $1 AND leg = $2 AND cabin = $3",
-        )
+        diesel::sql_query(format!(
+            "UPDATE inventory SET {change} WHERE flight_id = $1 AND leg = $2 AND cabin = $3"
+        ))
         .bind::<SqlUuid, _>(units.flight_id)
         .bind::<SmallInt, _>(units.leg)
         .bind::<Text, _>(units.cabin)
