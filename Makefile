@@ -5,13 +5,16 @@ CARGO ?= cargo
 JETWAY = $(CARGO) run --locked --quiet --bin jetway --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo audit test check clean
+.PHONY: help setup peers up demo audit test check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: PostgreSQL server programs, a C compiler
 	@scripts/setup
+
+peers: setup ## install what only the tests run against: other implementations, a browser, servers
+	@for peer in scripts/peers/*; do if [ -x "$$peer" ]; then "$$peer" || exit; fi; done
 
 up: setup ## build, then run the whole platform here until Ctrl-C; ARGS="--fresh" for an empty one
 	$(CARGO) build --locked --bin jetway
@@ -23,7 +26,7 @@ demo: setup ## one traveller's journey over REST against the running platform
 audit: setup ## check every invariant in the databases of the running platform
 	@$(JETWAY) audit $(ARGS)
 
-test: setup ## all tests
+test: peers ## all tests
 	$(CARGO) test --workspace --locked
 
 check: setup ## formatting, lints, documentation, architecture, manifests
