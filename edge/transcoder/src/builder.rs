@@ -97,7 +97,7 @@ impl Builder {
         }
     }
 
-    /// Serves the annotated methods of `service`, a full name, through `upstream`: a tonic `Channel`, a tonic `Routes`, or
+    /// Serves the methods of `service`, a full name, through `upstream`: a tonic `Channel`, a tonic `Routes`, or
     /// any service that takes gRPC requests.
     #[must_use]
     pub fn upstream<S, B>(mut self, service: impl Into<String>, upstream: S) -> Self
@@ -207,11 +207,7 @@ impl Builder {
                 };
                 let input = type_index(descriptor.input().full_name())?;
                 let output = type_index(descriptor.output().full_name())?;
-                let http_rules = rule::rules_of(&descriptor)?;
-                if http_rules.is_empty() {
-                    continue;
-                }
-                for http_rule in http_rules {
+                for http_rule in rule::rules_of(&descriptor)? {
                     let route =
                         rule::compile(&tables, &http_rule, entries.len(), input, output).map_err(invalid)?;
                     matcher.insert(&route.template, &route.http_method, routes.len()).map_err(|other| {
@@ -228,10 +224,12 @@ impl Builder {
                 entries.push(Entry::new(&tables, method, upstream.clone(), input, output));
             }
         }
+        let by_path = entries.iter().enumerate().map(|(index, entry)| (entry.method.path().into(), index));
         Ok(Transcoder::new(Shared {
             tables,
             matcher,
             routes,
+            by_path: by_path.collect(),
             entries,
             gate: self.gate,
             settings: self.settings,

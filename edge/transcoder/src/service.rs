@@ -1,5 +1,6 @@
 //! One request through the transcoder.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -7,27 +8,29 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TE};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::time::Instant;
 use tonic::Code;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use crate::accept;
 use crate::body::{Body, BoxError};
 use crate::builder::{Builder, Settings, Upstream};
 use crate::error::Problem;
-use crate::gate::{Admission, Gate, Method, Outcome, RequestId};
+use crate::gate::{Gate, Method, Outcome, RequestId};
 use crate::grpc::{self, Messages, Next};
 use crate::json::encode;
+use crate::protocol;
 use crate::read;
 use crate::request;
 use crate::route::matcher::{Match, Matcher, split};
 use crate::route::rule::{BodyRule, Route};
 use crate::stream::{Framing, JsonStream};
 use crate::table::{Form, Label, Tables};
+use crate::upstream::{self, within};
 
 /// A method with everything that serving it needs.
 pub(crate) struct Entry {
@@ -73,7 +76,11 @@ pub(crate) struct Shared {
     pub(crate) tables: Tables,
     pub(crate) matcher: Matcher,
     pub(crate) routes: Vec<Route>,
+    /// Every method of every served service, also those without a rule.
     pub(crate) entries: Vec<Entry>,
+    /// Index of each entry by its path, `/package.Service/Method`.
+    #[expect(dead_code, reason = "for the protocols that call a method by its path")]
+    pub(crate) by_path: HashMap<Box<str>, usize>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) settings: Settings,
     /// `google.rpc.ErrorInfo.domain` of the errors that are made here.
@@ -111,7 +118,8 @@ impl Transcoder {
         Builder::new(descriptor_set)
     }
 
-    /// The methods that requests can be routed to, in the order of the descriptor set.
+    /// The methods that can be called, in the order of the descriptor set: all of the services that have an upstream. Those
+    /// without a `google.api.http` rule are called by gRPC, gRPC-Web and Connect only.
     pub fn methods(&self) -> impl Iterator<Item = &Method> {
         self.shared.entries.iter().map(|entry| &entry.method)
     }
@@ -154,6 +162,9 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, body) = request.into_parts();
+    if let Some(protocol) = protocol::of(&shared, &parts) {
+        return protocol::serve(shared, protocol, parts, body).await;
+    }
     let head = parts.method == http::Method::HEAD;
     let request_id = parts.extensions.get::<RequestId>();
     let mut response = match route(&shared, &parts) {
@@ -283,31 +294,25 @@ where
                 .ok_or_else(|| Problem::bad_request("`grpc-timeout` must be at most 8 digits and a unit"))?,
         ),
     };
-    let admission =
-        shared.gate.admit(&entry.method, parts).await.map_err(|status| Problem::from_status(&status))?;
+    let admission = upstream::admit(shared, entry, parts).await?;
     if entry.client_stream {
         return Err(Problem::streaming_unsupported());
     }
-    let timeout = [client_timeout, admission.timeout].into_iter().flatten().min();
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let deadline = upstream::deadline(client_timeout, &admission);
 
     let body = within(deadline, read::body(parts, body, admission.max_body_bytes)).await??;
     check_media_type(shared, place, parts, &body)?;
     let message = request::build(shared, place, parts, &body, &admission.fields)?;
-    let upstream_request = upstream_request(entry, &admission, deadline, message);
-
-    let upstream = entry.upstream.clone();
-    let response = within(deadline, upstream.oneshot(upstream_request))
-        .await?
-        .map_err(|error| Problem::upstream_unavailable(describe(&*error)))?;
+    let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
+    let response = upstream::call(entry, &admission, deadline, message).await?;
     let (headers, mut messages) = Messages::new(response, shared.settings.reply_bytes_max)?;
-    shared.gate.response_headers(&entry.method, &headers, answered);
+    upstream::answered(shared, entry, &headers, answered);
     let first = within(deadline, messages.next()).await;
     let first = match first.and_then(|next| next) {
         Ok(next) => next,
         Err(problem) => {
             if let Some(trailers) = messages.trailers() {
-                shared.gate.response_headers(&entry.method, trailers, answered);
+                upstream::answered(shared, entry, trailers, answered);
             }
             return Err(problem);
         }
@@ -338,7 +343,7 @@ async fn unary(
     };
     let end = within(deadline, messages.next()).await.and_then(|next| next);
     if let Some(trailers) = messages.trailers() {
-        shared.gate.response_headers(&entry.method, trailers, answered);
+        upstream::answered(shared, entry, trailers, answered);
     }
     if let Next::Message(_) = end? {
         return Err(Problem::bad_gateway("a unary call answered two messages"));
@@ -395,52 +400,4 @@ fn check_media_type(
         BodyRule::Whole | BodyRule::Field(_) if accept::is_json(&parts.headers) => Ok(()),
         BodyRule::Whole | BodyRule::Field(_) => Err(Problem::unsupported_media_type()),
     }
-}
-
-fn upstream_request(
-    entry: &Entry,
-    admission: &Admission,
-    deadline: Option<Instant>,
-    message: Vec<u8>,
-) -> Request<tonic::body::Body> {
-    let body = tonic::body::Body::new(Full::new(Bytes::from(message)));
-    let mut request = Request::new(body);
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = entry.method.uri();
-    *request.version_mut() = http::Version::HTTP_2;
-    let headers = request.headers_mut();
-    for (name, value) in &admission.metadata {
-        if grpc::forwardable(name.as_str()) {
-            headers.append(name, value.clone());
-        }
-    }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    if let Some(value) = left.and_then(grpc::timeout_value) {
-        headers.insert("grpc-timeout", value);
-    }
-    request
-}
-
-/// The result of `work`, unless the deadline comes first.
-async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, Box<Problem>> {
-    match deadline {
-        None => Ok(work.await),
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline, work).await.map_err(|_| Problem::deadline_exceeded())
-        }
-    }
-}
-
-/// The chain of causes, for the host's log.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

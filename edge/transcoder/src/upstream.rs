@@ -1,0 +1,107 @@
+//! The call behind every protocol in front: who may make it, with what metadata, until when.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, TE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+use crate::error::Problem;
+use crate::gate::Admission;
+use crate::grpc;
+use crate::service::{Entry, Shared};
+
+/// Asks the host about the call.
+pub(crate) async fn admit(shared: &Shared, entry: &Entry, parts: &Parts) -> Result<Admission, Box<Problem>> {
+    shared.gate.admit(&entry.method, parts).await.map_err(|status| Problem::from_status(&status))
+}
+
+/// When the call must be over: after the client's time or the host's, whichever is shorter.
+pub(crate) fn deadline(client: Option<Duration>, admission: &Admission) -> Option<Instant> {
+    let timeout = [client, admission.timeout].into_iter().flatten().min();
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+/// Calls the method with `body`, which is gRPC frames, none of them compressed.
+///
+/// # Errors
+///
+/// 503 when the upstream cannot be reached, 504 at the deadline.
+pub(crate) async fn call(
+    entry: &Entry,
+    admission: &Admission,
+    deadline: Option<Instant>,
+    body: tonic::body::Body,
+) -> Result<Response<tonic::body::Body>, Box<Problem>> {
+    send(entry, deadline, request(entry, admission, deadline, body)).await
+}
+
+/// The request of [`call`], for protocols that have more to say than it does.
+pub(crate) fn request(
+    entry: &Entry,
+    admission: &Admission,
+    deadline: Option<Instant>,
+    body: tonic::body::Body,
+) -> Request<tonic::body::Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = entry.method.uri();
+    *request.version_mut() = http::Version::HTTP_2;
+    let headers = request.headers_mut();
+    for (name, value) in &admission.metadata {
+        if grpc::forwardable(name.as_str()) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    if let Some(value) = left.and_then(grpc::timeout_value) {
+        headers.insert("grpc-timeout", value);
+    }
+    request
+}
+
+/// Sends what [`request`] made. The answer's head has come when this returns, its body has not.
+pub(crate) async fn send(
+    entry: &Entry,
+    deadline: Option<Instant>,
+    request: Request<tonic::body::Body>,
+) -> Result<Response<tonic::body::Body>, Box<Problem>> {
+    let upstream = entry.upstream.clone();
+    within(deadline, upstream.oneshot(request))
+        .await?
+        .map_err(|error| Problem::upstream_unavailable(describe(&*error)))
+}
+
+/// Adds what the client may see of the upstream's headers or trailers to the answer.
+pub(crate) fn answered(shared: &Shared, entry: &Entry, upstream: &HeaderMap, out: &mut HeaderMap) {
+    shared.gate.response_headers(&entry.method, upstream, out);
+}
+
+/// The result of `work`, unless the deadline comes first.
+pub(crate) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Result<T, Box<Problem>> {
+    match deadline {
+        None => Ok(work.await),
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline, work).await.map_err(|_| Problem::deadline_exceeded())
+        }
+    }
+}
+
+/// The chain of causes, for the host's log.
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
