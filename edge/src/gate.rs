@@ -62,7 +62,7 @@ impl PolicyGate {
             Err(_) if policy.access.public => None,
             outcome => outcome?,
         };
-        auth::check(&policy.access, claims.as_ref(), None)?;
+        auth::check(&policy.access, claims.as_deref(), None)?;
 
         let mut metadata = HeaderMap::new();
         if claims.is_some()

@@ -3,7 +3,7 @@
 //! The peer is known by its certificate, the user by the access token, which is verified here again whatever the edge did. Nothing else says who
 //! is calling: no header, no field. The rules come from the policy table that the protos compile to; a method that is not in it does not exist.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -146,7 +146,7 @@ pub fn unauthenticated() -> Status {
 /// # Errors
 ///
 /// UNAUTHENTICATED, or UNAVAILABLE when there are no keys to verify with.
-pub fn verified(headers: &HeaderMap, verifier: &Verifier) -> Result<Option<Claims>, Status> {
+pub fn verified(headers: &HeaderMap, verifier: &Verifier) -> Result<Option<Arc<Claims>>, Status> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let token = value
@@ -195,14 +195,15 @@ fn admit(verifier: &Verifier, request: &mut Request) -> Result<(), Status> {
         outcome => outcome?,
     };
     let workload = request.extensions().get::<Workload>().map(|workload| workload.name().to_owned());
-    check(&method.access, claims.as_ref(), workload.as_deref())?;
+    check(&method.access, claims.as_deref(), workload.as_deref())?;
     if claims.is_none()
         && let Some(call) = request.extensions_mut().get_mut::<Call>()
     {
         // What was not verified does not go on to other services in the user's name.
         call.token = None;
     }
-    let user = claims.map(|claims| User { id: claims.sub.into(), session: claims.sid, roles: claims.roles });
+    let user =
+        claims.map(|claims| User { id: claims.sub.into(), session: claims.sid, roles: claims.roles.clone() });
     request.extensions_mut().insert(Caller { user, workload });
     Ok(())
 }

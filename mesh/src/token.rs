@@ -2,6 +2,10 @@
 //!
 //! Tokens are JWTs (RFC 9068) signed with Ed25519. Keys come from the issuer as a JSON Web Key Set, are kept for a day when the issuer is down, and
 //! are fetched again at most every thirty seconds when a token names a key that is not among them.
+//!
+//! A signature is checked once for each token, see [`cache`]; times, and whether its key is still one, on every use.
+
+mod cache;
 
 use std::{
     collections::HashMap,
@@ -18,13 +22,14 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use self::cache::{Cache, Signed};
 use crate::clock::Clock;
 
 /// Longest token that is looked at, in bytes.
 pub const LENGTH_MAX: usize = 8 * 1024;
 
 /// Clocks may differ by this much, in seconds.
-pub const LEEWAY_SECONDS: u64 = 5;
+pub const LEEWAY_SECONDS: i64 = 5;
 
 /// Longest life that a token may claim, in seconds.
 pub const LIFE_SECONDS_MAX: i64 = 3600;
@@ -52,6 +57,8 @@ pub struct Claims {
     pub jti: Uuid,
     /// When it was issued, in Unix seconds.
     pub iat: i64,
+    /// When it begins to be good, in Unix seconds.
+    pub nbf: i64,
     /// When it ends, in Unix seconds.
     pub exp: i64,
     /// When the user last proved who they are, in Unix seconds.
@@ -84,7 +91,7 @@ pub enum TokenError {
 }
 
 /// One public key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     /// What tokens call it.
     pub kid: String,
@@ -92,11 +99,21 @@ pub struct PublicKey {
     pub x: String,
 }
 
-/// Verifies tokens. Cheap to clone; clones share their keys.
+/// One public key, ready to verify with.
+struct Key {
+    public: PublicKey,
+    decoding: DecodingKey,
+}
+
+/// Keys by what tokens call them.
+type Keys = HashMap<String, Arc<Key>>;
+
+/// Verifies tokens. Cheap to clone; clones share their keys and what they remember.
 #[derive(Clone)]
 pub struct Verifier {
     issuer: Arc<str>,
-    keys: Arc<ArcSwap<HashMap<String, DecodingKey>>>,
+    keys: Arc<ArcSwap<Keys>>,
+    cache: Arc<Cache>,
     fetched_at: Arc<AtomicI64>,
     /// When keys were last asked for out of turn: an issuer that does not answer is not asked more often than one that does.
     wanted_at: Arc<AtomicI64>,
@@ -109,17 +126,28 @@ impl Verifier {
         Self {
             issuer: issuer.into(),
             keys: Arc::default(),
+            cache: Arc::default(),
             fetched_at: Arc::default(),
             wanted_at: Arc::default(),
             wanted: Arc::default(),
         }
     }
 
-    /// Replaces the keys. Keys that cannot be read are left out.
+    /// Replaces the keys. Keys that cannot be read are left out. Tokens that were signed with a key that is gone are good no more.
     pub fn set_keys(&self, keys: &[PublicKey]) {
+        let old = self.keys.load();
         let keys = keys
             .iter()
-            .filter_map(|key| Some((key.kid.clone(), DecodingKey::from_ed_components(&key.x).ok()?)))
+            .filter_map(|public| {
+                let key = match old.get(&public.kid) {
+                    Some(known) if known.public == *public => Arc::clone(known),
+                    Some(_) | None => {
+                        let decoding = DecodingKey::from_ed_components(&public.x).ok()?;
+                        Arc::new(Key { public: public.clone(), decoding })
+                    }
+                };
+                Some((public.kid.clone(), key))
+            })
             .collect();
         self.keys.store(Arc::new(keys));
         self.fetched_at.store(Clock::system_now().as_second(), Ordering::Relaxed);
@@ -150,12 +178,46 @@ impl Verifier {
     /// # Errors
     ///
     /// Why the token is refused, without a word of it.
-    pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        let kid = key_id(token)?;
+    pub fn verify(&self, token: &str) -> Result<Arc<Claims>, TokenError> {
+        self.verify_at(token, Clock::system_now())
+    }
+
+    fn verify_at(&self, token: &str, now: Timestamp) -> Result<Arc<Claims>, TokenError> {
+        if token.len() > LENGTH_MAX {
+            return Err(TokenError::Malformed);
+        }
+        let fingerprint = Cache::fingerprint(token);
         let keys = self.keys.load();
-        let now = Clock::system_now();
-        let age = now.as_second() - self.fetched_at.load(Ordering::Relaxed);
-        if keys.is_empty() || age > STALE_SECONDS_MAX {
+        if let Some(known) = self.cache.get(&fingerprint) {
+            if is_current(&keys, &known.key) {
+                self.check_now(&known.claims, now)?;
+                return Ok(known.claims);
+            }
+            self.cache.remove(&fingerprint);
+        }
+        let signed = self.decode(token, &keys, now)?;
+        self.check_now(&signed.claims, now)?;
+        let claims = Arc::clone(&signed.claims);
+        self.cache.insert(fingerprint, signed);
+        Ok(claims)
+    }
+
+    /// Checks whatever may end a token that was good before: for the remembered and the new alike, on every use.
+    fn check_now(&self, claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
+        if self.is_stale(now) {
+            return Err(TokenError::NoKeys);
+        }
+        check_times(claims, now)
+    }
+
+    fn is_stale(&self, now: Timestamp) -> bool {
+        now.as_second() - self.fetched_at.load(Ordering::Relaxed) > STALE_SECONDS_MAX
+    }
+
+    /// Checks everything that time does not change.
+    fn decode(&self, token: &str, keys: &Keys, now: Timestamp) -> Result<Signed, TokenError> {
+        let kid = key_id(token)?;
+        if keys.is_empty() || self.is_stale(now) {
             return Err(TokenError::NoKeys);
         }
         let Some(key) = keys.get(&kid) else {
@@ -163,30 +225,31 @@ impl Verifier {
             return Err(TokenError::UnknownKey);
         };
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.leeway = LEEWAY_SECONDS;
-        validation.validate_nbf = true;
+        // Times are checked on every use of the token: see `check_times`.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "nbf", "iat", "iss", "aud", "sub"]);
-        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation)
-            .map_err(|error| {
-                let expired = matches!(error.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature);
-                if expired { TokenError::Expired } else { TokenError::Invalid }
-            })?
-            .claims;
-        check_times(&claims, now)?;
-        Ok(claims)
+        let decoded = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation)
+            .map_err(|_| TokenError::Invalid)?;
+        Ok(Signed { claims: Arc::new(decoded.claims), key: Arc::clone(key) })
     }
 }
 
+/// Whether a token's key is still among the keys: not replaced by another of the same name either.
+fn is_current(keys: &Keys, key: &Arc<Key>) -> bool {
+    keys.get(&key.public.kid).is_some_and(|current| Arc::ptr_eq(current, key))
+}
+
 fn check_times(claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
-    let life = claims.exp.checked_sub(claims.iat).ok_or(TokenError::Invalid)?;
-    let leeway = i64::try_from(LEEWAY_SECONDS).unwrap_or(0);
-    if (0..=LIFE_SECONDS_MAX).contains(&life) && claims.iat <= now.as_second() + leeway {
-        Ok(())
-    } else {
-        Err(TokenError::Invalid)
+    let now = now.as_second();
+    if claims.exp < now - LEEWAY_SECONDS {
+        return Err(TokenError::Expired);
     }
+    let life = claims.exp.checked_sub(claims.iat).ok_or(TokenError::Invalid)?;
+    let begun = claims.iat.max(claims.nbf) <= now + LEEWAY_SECONDS;
+    if begun && (0..=LIFE_SECONDS_MAX).contains(&life) { Ok(()) } else { Err(TokenError::Invalid) }
 }
 
 /// The key id of a token whose header says what ours do and nothing that could mislead: one `alg`, `typ` and `kid`.

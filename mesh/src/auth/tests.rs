@@ -11,6 +11,7 @@ fn claims(roles: &[&str], seconds: i64) -> Claims {
         sid: uuid::Uuid::from_u128(2),
         jti: uuid::Uuid::from_u128(3),
         iat: now,
+        nbf: now,
         exp: now + 900,
         auth_time: now - seconds,
         sv: 1,

@@ -6,7 +6,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{cache::TOKENS_MAX, *};
 
 const ISSUER: &str = "https://identity.example";
 
@@ -59,16 +59,16 @@ fn with(mut value: Value, name: &str, member: Value) -> String {
     value.to_string()
 }
 
-fn with_header(name: &str, member: Value) -> Result<Claims, TokenError> {
+fn with_header(name: &str, member: Value) -> Result<Arc<Claims>, TokenError> {
     verifier().verify(&sign(&with(header(), name, member), &claims().to_string()))
 }
 
-fn with_claim(name: &str, member: Value) -> Result<Claims, TokenError> {
+fn with_claim(name: &str, member: Value) -> Result<Arc<Claims>, TokenError> {
     verifier().verify(&sign(&header().to_string(), &with(claims(), name, member)))
 }
 
 #[track_caller]
-fn assert_refused(outcome: Result<Claims, TokenError>, expected: TokenError) {
+fn assert_refused(outcome: Result<Arc<Claims>, TokenError>, expected: TokenError) {
     assert_eq!(outcome.map(drop), Err(expected));
 }
 
@@ -227,7 +227,7 @@ fn an_expired_token_is_good_within_the_leeway_only() {
     assert_refused(ended(7), TokenError::Expired);
 }
 
-fn with_exp(claims: Value, exp: i64) -> Result<Claims, TokenError> {
+fn with_exp(claims: Value, exp: i64) -> Result<Arc<Claims>, TokenError> {
     verifier().verify(&sign(&header().to_string(), &with(claims, "exp", json!(exp))))
 }
 
@@ -329,4 +329,87 @@ fn an_unknown_key_asks_for_the_keys_once_in_thirty_seconds_also_when_nobody_answ
     verifier.wanted_at.store(now() - 31, Ordering::Relaxed);
     ask();
     assert!(is_wanted(&verifier));
+}
+
+/// A good token of its own: no two are the same.
+fn token(number: u128) -> String {
+    let mut claims = claims();
+    claims["jti"] = json!(Uuid::from_u128(number));
+    sign(&header().to_string(), &claims.to_string())
+}
+
+#[test]
+fn a_remembered_token_is_refused_once_it_has_expired() {
+    let (verifier, token) = (verifier(), token(1));
+    verifier.verify(&token).expect("good");
+    assert_eq!(verifier.cache.len(), 1);
+
+    let after = |seconds| verifier.verify_at(&token, Timestamp::from_second(now() + seconds).unwrap());
+    after(900).expect("good to the end");
+    assert_refused(after(900 + LEEWAY_SECONDS + 2), TokenError::Expired);
+}
+
+#[test]
+fn a_remembered_token_is_refused_before_its_time() {
+    let (verifier, token) = (verifier(), token(1));
+    verifier.verify(&token).expect("good");
+
+    let earlier = Timestamp::from_second(now() - 60).unwrap();
+    assert_refused(verifier.verify_at(&token, earlier), TokenError::Invalid);
+}
+
+#[test]
+fn a_remembered_token_is_refused_when_its_key_is_gone_or_replaced() {
+    let (verifier, token) = (verifier(), token(1));
+    let ours = PublicKey { kid: "k1".to_owned(), x: URL_SAFE_NO_PAD.encode(PAIR.public_key_raw()) };
+    let other = KeyPair::generate_for(&PKCS_ED25519).expect("a key pair");
+    let other = URL_SAFE_NO_PAD.encode(other.public_key_raw());
+    verifier.verify(&token).expect("good");
+
+    verifier.set_keys(&[PublicKey { kid: "k2".to_owned(), ..ours.clone() }]);
+    assert_refused(verifier.verify(&token), TokenError::UnknownKey);
+    verifier.set_keys(std::slice::from_ref(&ours));
+    verifier.verify(&token).expect("good again");
+    verifier.set_keys(&[PublicKey { x: other, ..ours }]);
+    assert_refused(verifier.verify(&token), TokenError::Invalid);
+}
+
+#[test]
+fn a_remembered_token_stays_so_when_the_same_keys_are_fetched_again() {
+    let (verifier, token) = (verifier(), token(1));
+    let first = verifier.verify(&token).expect("good");
+    verifier
+        .set_keys(&[PublicKey { kid: "k1".to_owned(), x: URL_SAFE_NO_PAD.encode(PAIR.public_key_raw()) }]);
+
+    assert!(Arc::ptr_eq(&first, &verifier.verify(&token).expect("good")), "it was not decoded again");
+}
+
+#[test]
+fn a_refused_token_is_not_remembered() {
+    let verifier = verifier();
+    let forged = format!("{}x", token(1));
+    for _ in 0..2 {
+        assert_refused(verifier.verify(&forged), TokenError::Invalid);
+    }
+    let expired = {
+        let mut claims = claims();
+        (claims["iat"], claims["exp"]) = (json!(now() - 900), json!(now() - 60));
+        sign(&header().to_string(), &claims.to_string())
+    };
+    assert_refused(verifier.verify(&expired), TokenError::Expired);
+
+    assert_eq!(verifier.cache.len(), 0);
+}
+
+#[test]
+fn no_more_than_so_many_tokens_are_remembered() {
+    let (verifier, token) = (verifier(), token(1));
+    verifier.verify(&token).expect("good");
+    let signed = verifier.cache.get(&Cache::fingerprint(&token)).expect("remembered");
+    let cache = Cache::default();
+    for number in 0..TOKENS_MAX * 3 {
+        cache.insert(Cache::fingerprint(&number.to_string()), signed.clone());
+    }
+
+    assert!(u64::try_from(cache.len()).unwrap() <= TOKENS_MAX, "{}", cache.len());
 }
