@@ -76,6 +76,7 @@ impl PolicyGate {
             timeout: Some(policy.timeout),
             max_body_bytes: policy.max_request_bytes,
             fields: request_id(policy, &request.headers)?,
+            inspect_message: false,
         })
     }
 }

@@ -77,6 +77,8 @@ pub struct Admission {
     /// Fields of the request message, by their path in proto names, that the host sets from elsewhere, as text. The body
     /// and the query may only repeat the same value. Paths that the request type does not have are skipped.
     pub fields: Vec<(String, String)>,
+    /// Whether [`Gate::admit_message`] is to be asked as well.
+    pub inspect_message: bool,
 }
 
 impl Default for Admission {
@@ -86,6 +88,7 @@ impl Default for Admission {
             timeout: None,
             max_body_bytes: BODY_BYTES_MAX_DEFAULT,
             fields: Vec::new(),
+            inspect_message: false,
         }
     }
 }
@@ -113,6 +116,17 @@ pub trait Gate: Send + Sync + 'static {
         method: &'a Method,
         request: &'a http::request::Parts,
     ) -> BoxFuture<'a, Result<Admission, Status>>;
+
+    /// Decides again when the request message is there, as protobuf wire bytes, before the upstream is called. Asked only when
+    /// [`Admission::inspect_message`] says so, and only about requests of one message. By default everything is admitted.
+    fn admit_message<'a>(
+        &'a self,
+        _method: &'a Method,
+        _request: &'a http::request::Parts,
+        _message: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Copies what the client may see of the upstream's metadata (headers, then trailers of a unary call) to the answer.
     /// By default nothing.

@@ -303,6 +303,7 @@ where
     let body = within(deadline, read::body(parts, body, admission.max_body_bytes)).await??;
     check_media_type(shared, place, parts, &body)?;
     let message = request::build(shared, place, parts, &body, &admission.fields)?;
+    upstream::admit_message(shared, entry, parts, &admission, &message[grpc::PREFIX_LEN..]).await?;
     let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
     let response = upstream::call(entry, &admission, deadline, message).await?;
     let (headers, mut messages) = Messages::new(response, shared.settings.reply_bytes_max)?;

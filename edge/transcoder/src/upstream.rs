@@ -18,6 +18,21 @@ pub(crate) async fn admit(shared: &Shared, entry: &Entry, parts: &Parts) -> Resu
     shared.gate.admit(&entry.method, parts).await.map_err(|status| Problem::from_status(&status))
 }
 
+/// Asks the host about the request message, if it wants to be asked. For requests of one message, before [`call`].
+pub(crate) async fn admit_message(
+    shared: &Shared,
+    entry: &Entry,
+    parts: &Parts,
+    admission: &Admission,
+    message: &[u8],
+) -> Result<(), Box<Problem>> {
+    if !admission.inspect_message {
+        return Ok(());
+    }
+    let asked = shared.gate.admit_message(&entry.method, parts, message).await;
+    asked.map_err(|status| Problem::from_status(&status))
+}
+
 /// When the call must be over: after the client's time or the host's, whichever is shorter.
 pub(crate) fn deadline(client: Option<Duration>, admission: &Admission) -> Option<Instant> {
     let timeout = [client, admission.timeout].into_iter().flatten().min();

@@ -102,6 +102,45 @@ async fn the_gate_reads_the_methods_own_options_and_may_refuse_with_details() {
     assert!(upstream.seen().is_empty());
 }
 
+/// Admits every head, and no message with more than two bytes.
+struct Inspector {
+    inspect_message: bool,
+}
+
+impl Gate for Inspector {
+    fn admit<'a>(
+        &'a self,
+        _method: &'a Method,
+        _request: &'a http::request::Parts,
+    ) -> BoxFuture<'a, Result<Admission, Status>> {
+        let admission = Admission { inspect_message: self.inspect_message, ..Admission::default() };
+        Box::pin(std::future::ready(Ok(admission)))
+    }
+
+    fn admit_message<'a>(
+        &'a self,
+        _method: &'a Method,
+        _request: &'a http::request::Parts,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), Status>> {
+        let refused = Err(Status::new(tonic::Code::ResourceExhausted, "too long"));
+        Box::pin(std::future::ready(if message.len() > 2 { refused } else { Ok(()) }))
+    }
+}
+
+#[tokio::test]
+async fn the_gate_is_asked_about_the_message_when_it_wants_to_be() {
+    for (inspect_message, body, expected) in
+        [(true, "{}", 200), (true, r#"{"stringValue":"ab"}"#, 429), (false, r#"{"stringValue":"ab"}"#, 200)]
+    {
+        let upstream = Upstream::echo();
+        let transcoder = builder(&upstream).gate(Inspector { inspect_message }).build().unwrap();
+        let got = send(&transcoder, request("POST", "/v1/echo", body)).await;
+        assert_eq!(got.status, expected, "{body}");
+        assert_eq!(upstream.seen().len(), usize::from(expected == 200));
+    }
+}
+
 #[tokio::test]
 async fn only_the_metadata_of_the_admission_goes_upstream() {
     let mut metadata = HeaderMap::new();
