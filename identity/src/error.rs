@@ -55,6 +55,12 @@ pub enum Error {
     /// The refresh token is unknown, expired, spent, altered, or its session over: nobody outside learns which.
     #[error("the refresh token is not valid; sign in again")]
     RefreshInvalid,
+    /// A refresh token in the request and another one in a cookie: it is not ours to choose.
+    #[error("`refresh_token` is not the one in the cookie; send one of them")]
+    CredentialsConflict,
+    /// Cookies were asked for by a page that the gateway does not vouch for, or by no page at all.
+    #[error("cookies are given only to browsers on the gateway's own origin or a listed one")]
+    OriginNotAllowed,
     /// The caller is no admin any more, whatever the access token says.
     #[error("you may not call this method")]
     NotAdmin,
@@ -119,6 +125,8 @@ impl From<Error> for Status {
             Error::UsernameTaken => ("USERNAME_TAKEN", users()),
             Error::InvalidCredentials => ("INVALID_CREDENTIALS", Refusal::Unauthenticated),
             Error::RefreshInvalid => ("REFRESH_INVALID", Refusal::Unauthenticated),
+            Error::CredentialsConflict => ("CREDENTIALS_CONFLICT", field("refresh_token")),
+            Error::OriginNotAllowed => ("ORIGIN_NOT_ALLOWED", Refusal::PermissionDenied),
             Error::NotAdmin => ("ACCESS_DENIED", Refusal::PermissionDenied),
             Error::UserNotFound(id) => ("USER_NOT_FOUND", Refusal::NotFound { resource: id.name() }),
             Error::RoleNotFound(role) => {

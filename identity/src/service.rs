@@ -1,6 +1,7 @@
 //! The gRPC services: one file for each call, one line for each here.
 
 pub(crate) mod assign_role;
+mod cookies;
 mod get_jwks;
 mod get_me;
 mod get_openid_configuration;
@@ -52,10 +53,10 @@ impl Handlers {
     ) -> Result<pb::Tokens, Error> {
         let life = self.tokens.access_token_seconds;
         Ok(pb::Tokens {
-            access_token: self.keys.sign(user, session, life, now)?,
+            access_token: Some(self.keys.sign(user, session, life, now)?),
             token_type: "Bearer".to_owned(),
             expires_in: i32::try_from(life).unwrap_or(i32::MAX),
-            refresh_token: RefreshToken::new(session.id, session.counter, key).to_text(),
+            refresh_token: Some(RefreshToken::new(session.id, session.counter, key).to_text()),
             session_id: session.id.to_string(),
         })
     }

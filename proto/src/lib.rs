@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use prost_reflect::DescriptorPool;
 
 pub mod policy;
+pub mod session;
 
 /// `Debug` of the messages with secret fields, which shows none of them.
 mod redacted {

@@ -101,7 +101,7 @@ fn messages_with_secrets_show_none_of_them() {
     let request = proto::identity::v1::SignInRequest {
         email: "a@jetway.example".to_owned(),
         password: secret.to_owned(),
-        device_name: String::new(),
+        ..Default::default()
     };
     assert_eq!(format!("{request:?}"), "SignInRequest { [redacted] }");
 }

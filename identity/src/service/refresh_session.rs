@@ -4,7 +4,7 @@ use mesh::clock::Clock;
 use proto::identity::v1 as pb;
 use tonic::{Request, Response, Status};
 
-use super::Handlers;
+use super::{Handlers, cookies};
 use crate::{
     domain::{self, Presented, RefreshToken},
     error::Error,
@@ -18,7 +18,8 @@ pub(super) async fn handle(
     identity: &Handlers,
     request: Request<pb::RefreshSessionRequest>,
 ) -> Result<Response<pb::Tokens>, Status> {
-    let token = RefreshToken::parse(&request.into_inner().refresh_token).ok_or(Error::RefreshInvalid)?;
+    let (token, delivery) = cookies::refresh_token(&request.get_ref().refresh_token, request.metadata())?;
+    let token = RefreshToken::parse(&token).ok_or(Error::RefreshInvalid)?;
     let now = Clock::system_now();
     let idle = identity.tokens.lifetimes().idle;
 
@@ -71,5 +72,6 @@ pub(super) async fn handle(
         return Err(Error::RefreshInvalid.into());
     };
     let key = identity.session_key(&session)?;
-    Ok(Response::new(identity.tokens(&user, &session, &key, now)?))
+    let tokens = identity.tokens(&user, &session, &key, now)?;
+    Ok(delivery.answer(tokens, &session, now, std::convert::identity))
 }

@@ -7,7 +7,7 @@ use mesh::clock::Clock;
 use proto::identity::v1 as pb;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, place, without_controls};
+use super::{Handlers, cookies::Delivery, place, without_controls};
 use crate::{
     domain::{self, EmailAddress, Password, Session, SessionId, SessionKey, User, Username},
     error::Error,
@@ -30,6 +30,7 @@ pub(super) async fn handle(
     identity: &Handlers,
     request: Request<pb::SignInRequest>,
 ) -> Result<Response<pb::SignInResponse>, Status> {
+    let delivery = Delivery::asked(request.get_ref().token_delivery(), request.metadata())?;
     let SignIn { identifier, password, device_name } = request.into_inner().try_into()?;
     let now = Clock::system_now();
 
@@ -55,7 +56,7 @@ pub(super) async fn handle(
 
     let key = SessionKey::new(key.as_slice()).ok_or(Error::SessionCorrupt(id))?;
     let tokens = identity.tokens(&user, &session, &key, now)?;
-    Ok(Response::new(pb::SignInResponse { tokens: Some(tokens) }))
+    Ok(delivery.answer(tokens, &session, now, |tokens| pb::SignInResponse { tokens: Some(tokens) }))
 }
 
 /// Looks the account up, on a connection that is given back before the hash.

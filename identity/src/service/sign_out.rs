@@ -7,7 +7,7 @@ use mesh::{
 use proto::identity::v1 as pb;
 use tonic::{Request, Response, Status};
 
-use super::Handlers;
+use super::{Handlers, cookies};
 use crate::{
     domain::{RefreshToken, SessionId},
     error::Error,
@@ -22,7 +22,8 @@ pub(super) async fn handle(
     request: Request<pb::SignOutRequest>,
 ) -> Result<Response<pb::SignOutResponse>, Status> {
     let caller = Caller::of(&request)?;
-    let refresh_token = request.into_inner().refresh_token;
+    let (refresh_token, _) = cookies::refresh_token(&request.get_ref().refresh_token, request.metadata())?;
+    let in_a_browser = cookies::allowed(request.metadata());
     let actor = caller.user().map_or_else(|| ANONYMOUS.to_owned(), |user| user.id.name());
     let session = match (refresh_token.as_str(), caller.user()) {
         ("", Some(user)) => Some(SessionId::from(user.session)),
@@ -51,7 +52,11 @@ pub(super) async fn handle(
             .await?;
     }
 
-    Ok(Response::new(pb::SignOutResponse {}))
+    let mut response = Response::new(pb::SignOutResponse {});
+    if in_a_browser {
+        cookies::expire(response.metadata_mut());
+    }
+    Ok(response)
 }
 
 /// The session of a refresh token, current or spent, if it is genuine.

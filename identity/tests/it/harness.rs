@@ -19,8 +19,8 @@ use mesh::{
     testing::{self, UserChannel},
 };
 use proto::identity::v1::{
-    AssignRoleRequest, GetMeRequest, RefreshSessionRequest, RevokeRoleRequest, SignInRequest, SignOutRequest,
-    SignUpRequest, Tokens, User, account_service_client::AccountServiceClient,
+    self as pb, AssignRoleRequest, GetMeRequest, RefreshSessionRequest, RevokeRoleRequest, SignInRequest,
+    SignOutRequest, SignUpRequest, User, account_service_client::AccountServiceClient,
     admin_service_client::AdminServiceClient, authentication_service_client::AuthenticationServiceClient,
     discovery_service_client::DiscoveryServiceClient,
 };
@@ -28,6 +28,31 @@ use tonic::{Response, Status};
 
 /// The password of every user in the tests.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// The tokens in an answer's body.
+pub(crate) struct Tokens {
+    pub(crate) access_token: String,
+    pub(crate) refresh_token: String,
+    pub(crate) session_id: String,
+    pub(crate) message: pb::Tokens,
+}
+
+impl From<pb::Tokens> for Tokens {
+    fn from(message: pb::Tokens) -> Self {
+        Self {
+            access_token: message.access_token.clone().expect("an access token"),
+            refresh_token: message.refresh_token.clone().expect("a refresh token"),
+            session_id: message.session_id.clone(),
+            message,
+        }
+    }
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.message.fmt(f)
+    }
+}
 
 /// The service, and verbs to use it with.
 pub(crate) struct TestIdentity {
@@ -106,9 +131,10 @@ impl TestIdentity {
             email: email.to_owned(),
             password: password.to_owned(),
             device_name: "a test".to_owned(),
+            ..SignInRequest::default()
         };
         let response = self.authentication().sign_in(request).await?.into_inner();
-        Ok(response.tokens.expect("tokens"))
+        Ok(response.tokens.expect("tokens").into())
     }
 
     /// A new user who is signed in.
@@ -135,7 +161,7 @@ impl TestIdentity {
     /// Spends a refresh token.
     pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, Status> {
         let request = RefreshSessionRequest { refresh_token: refresh_token.to_owned() };
-        self.authentication().refresh_session(request).await.map(Response::into_inner)
+        self.authentication().refresh_session(request).await.map(|response| response.into_inner().into())
     }
 
     /// Ends the session of a refresh token.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod cookies;
 mod discovery;
 mod harness;
 mod process;

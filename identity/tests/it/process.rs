@@ -17,7 +17,7 @@ use proto::identity::v1::{
 };
 use secrecy::ExposeSecret as _;
 
-use crate::harness::{PASSWORD, TestIdentity};
+use crate::harness::{PASSWORD, TestIdentity, Tokens};
 
 /// The binary with the settings of `config` that have no default.
 pub(crate) fn command(config: &Config) -> Command {
@@ -74,6 +74,7 @@ async fn the_binary_serves_until_it_is_told_to_stop_and_logs_no_secret() {
     client.sign_in(wrong).await.expect_err("wrong");
     let request = SignInRequest { email, password, ..SignInRequest::default() };
     let tokens = client.sign_in(request).await.expect("signed in").into_inner().tokens.expect("tokens");
+    let tokens = Tokens::from(tokens);
     let request = RefreshSessionRequest { refresh_token: tokens.refresh_token.clone() };
     client.refresh_session(request).await.expect("refreshed");
 

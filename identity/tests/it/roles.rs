@@ -3,11 +3,11 @@
 use futures::future::join_all;
 use mesh::auth::PrincipalId;
 use proto::identity::v1::{
-    AssignRoleRequest, GetUserRequest, ListRolesRequest, Tokens, admin_service_client::AdminServiceClient,
+    AssignRoleRequest, GetUserRequest, ListRolesRequest, admin_service_client::AdminServiceClient,
 };
 use tonic::Code;
 
-use crate::harness::{TestIdentity, reason};
+use crate::harness::{TestIdentity, Tokens, reason};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_admins_administer() {

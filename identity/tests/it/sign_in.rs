@@ -93,7 +93,7 @@ async fn an_access_token_says_who_for_fifteen_minutes_and_no_more() {
     }
     // Those, jti, and nothing else: no address, no name.
     assert_eq!(claims.as_object().expect("an object").len(), 15);
-    assert_eq!((tokens.token_type.as_str(), tokens.expires_in), ("Bearer", 900));
+    assert_eq!((tokens.message.token_type.as_str(), tokens.message.expires_in), ("Bearer", 900));
     assert!(tokens.access_token.len() <= 2048);
 }
 
