@@ -1,8 +1,12 @@
 //! Configuration: one typed struct for each service, from defaults < file < `.env` < environment < `--set` flags.
 //!
 //! A setting `database.url` of the service `bookings` is `database.url` in the file, `JETWAY_BOOKINGS_DATABASE__URL` in the environment (or
-//! `JETWAY_BOOKINGS_DATABASE__URL_FILE`, which names a file that holds the value), and `--set database.url=…` as a flag. Every mistake is
-//! reported at once, unknown settings included, and no value is ever shown.
+//! `JETWAY_BOOKINGS_DATABASE__URL_FILE`, which names a file that holds the value), and `--set database.url=…` as a flag. A list of tables
+//! ([`Configuration::lists`]) is `[[upstream]]` in the file, and elsewhere its elements are counted from 0: `JETWAY_EDGE_UPSTREAM__0__ADDRESS`,
+//! `--set upstream.0.address=…`. A list of texts is written with commas in variables and flags. Every mistake is reported at once, unknown settings
+//! included, and no value is ever shown.
+
+mod lists;
 
 use std::{
     fmt::Write as _,
@@ -20,6 +24,8 @@ use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
 pub use crate::tls::TlsFiles;
 
+use self::lists::Lists;
+
 /// Settings that every process of the platform shares; they have no service in their environment variable.
 const SHARED: [(&str, &str); 2] = [("JETWAY_CLOCK_FILE", "clock_file"), ("JETWAY_SIMULATOR", "simulator")];
 
@@ -34,6 +40,31 @@ pub trait Configuration: Serialize + DeserializeOwned + Default + Send + Sync + 
     /// What is missing or contradictory, one sentence each that starts with the setting's name in backticks.
     fn check(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The settings that are lists of tables, each by its name and with one element as it is when nothing of it is set.
+    fn lists() -> Vec<(&'static str, Value)> {
+        Vec::new()
+    }
+
+    /// Shorter names of settings: the short one, then the real one.
+    fn short_names() -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// Flags of its own, beside `--config` and `--set`.
+    fn flags() -> Vec<clap::Arg> {
+        Vec::new()
+    }
+
+    /// What [`Configuration::flags`] set, as `key=value`.
+    fn set_by_flags(_matches: &clap::ArgMatches) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// False when the service shows no peer a certificate, so that it needs none.
+    fn needs_certificate(&self) -> bool {
+        true
     }
 }
 
@@ -293,8 +324,15 @@ pub fn load<C: Configuration>(service: &'static str, sources: &Sources) -> Resul
     let defaults = || Figment::from(Serialized::defaults(C::default()));
 
     let mut figment = defaults();
+    let mut lists = Lists::of::<C>();
     for Setting { key, values, origin, shared } in settings {
-        if !is_known(&known, &key) {
+        let short = C::short_names().iter().find(|(short, _)| *short == key);
+        let key = short.map_or(key, |(_, key)| (*key).to_owned());
+        let of_list = lists.position(&key);
+        if !of_list.as_ref().map_or_else(|| is_known(&known, &key), |position| lists.knows(position)) {
+            if let Some(position) = &of_list {
+                lists.mention(position);
+            }
             if !shared {
                 problems.push(format!("`{key}` ({origin}) is not a setting"));
             }
@@ -302,9 +340,12 @@ pub fn load<C: Configuration>(service: &'static str, sources: &Sources) -> Resul
         }
         let mut refused = None;
         let fits = values.into_iter().find_map(|value| {
-            let one = figment::util::nest(&key, value).into_dict().unwrap_or_default();
+            let one = match &of_list {
+                Some(position) => lists.alone(position, value.clone()),
+                None => figment::util::nest(&key, value.clone()).into_dict().unwrap_or_default(),
+            };
             match defaults().merge(Serialized::defaults(&one)).extract::<C>() {
-                Ok(_) => Some(one),
+                Ok(_) => Some((value, one)),
                 Err(error) => {
                     refused.get_or_insert(error);
                     None
@@ -312,14 +353,22 @@ pub fn load<C: Configuration>(service: &'static str, sources: &Sources) -> Resul
             }
         });
         match (fits, refused) {
-            (Some(one), _) => figment = figment.merge(Serialized::defaults(one)),
-            (None, refused) => problems.extend(
-                refused
-                    .into_iter()
-                    .flatten()
-                    .map(|error| format!("`{key}` ({origin}) {}", wrong(error.kind))),
-            ),
+            (Some((value, one)), _) => match of_list {
+                Some(position) => lists.set(position, value),
+                None => figment = figment.merge(Serialized::defaults(one)),
+            },
+            (None, refused) => {
+                if let Some(position) = &of_list {
+                    lists.mention(position);
+                }
+                let refused = refused.into_iter().flatten();
+                problems.extend(refused.map(|error| format!("`{key}` ({origin}) {}", wrong(error.kind))));
+            }
         }
+    }
+    match lists.whole() {
+        Ok(elements) => figment = figment.merge(Serialized::defaults(elements)),
+        Err(gap) => problems.push(gap),
     }
     match figment.extract::<C>() {
         Ok(config) => {
@@ -352,7 +401,7 @@ fn settings(service: &str, sources: &Sources, problems: &mut Vec<String>) -> Vec
     let mut settings = Vec::new();
     if let Some(file) = &sources.file {
         match read(file) {
-            Ok(dict) => flatten("", &dict, &mut |key, value| {
+            Ok(dict) => flatten("", &Value::from(dict), &mut |key, value| {
                 let origin = format!("file {}", file.display());
                 settings.push(Setting { key, values: vec![value], origin, shared: false });
             }),
@@ -399,14 +448,16 @@ fn settings(service: &str, sources: &Sources, problems: &mut Vec<String>) -> Vec
     settings
 }
 
-/// What a text may mean: a number or a truth value when it looks like one, and else, or when the setting wants text, the text itself.
+/// What a text may mean: a number or a truth value when it looks like one, and else, or when the setting wants text, the text itself, and when it
+/// wants a list, the parts between commas.
 fn readings(value: &str) -> Vec<Value> {
     let literal = match value {
         "true" => Some(Value::from(true)),
         "false" => Some(Value::from(false)),
         _ => value.parse::<i64>().ok().map(Value::from),
     };
-    literal.into_iter().chain([Value::from(value)]).collect()
+    let parts: Vec<&str> = value.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    literal.into_iter().chain([Value::from(value), Value::from(parts)]).collect()
 }
 
 /// The settings in a file. The parser's own words are left out, because they quote the file.
@@ -420,20 +471,29 @@ fn read(file: &Path) -> Result<Dict, String> {
     })
 }
 
-fn flatten(prefix: &str, dict: &Dict, visit: &mut impl FnMut(String, Value)) {
-    for (key, value) in dict {
-        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        match value {
-            Value::Dict(_, nested) => flatten(&key, nested, visit),
-            Value::String(..)
-            | Value::Char(..)
-            | Value::Bool(..)
-            | Value::Num(..)
-            | Value::Empty(..)
-            | Value::Array(..) => {
-                visit(key, value.clone());
+/// Tables and lists of tables become one setting for each value.
+fn flatten(prefix: &str, value: &Value, visit: &mut impl FnMut(String, Value)) {
+    let under = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    match value {
+        Value::Dict(_, nested) if !nested.is_empty() => {
+            for (key, value) in nested {
+                flatten(&under(key), value, visit);
             }
         }
+        Value::Array(_, elements)
+            if !elements.is_empty() && elements.iter().all(|element| element.as_dict().is_some()) =>
+        {
+            for (index, element) in elements.iter().enumerate() {
+                flatten(&under(&index.to_string()), element, visit);
+            }
+        }
+        Value::String(..)
+        | Value::Char(..)
+        | Value::Bool(..)
+        | Value::Num(..)
+        | Value::Empty(..)
+        | Value::Dict(..)
+        | Value::Array(..) => visit(prefix.to_owned(), value.clone()),
     }
 }
 

@@ -3,7 +3,10 @@
 //! Liveness says only that the process runs: no dependency can fail it, or one broken database would restart every replica. Readiness says that a
 //! call would work: the schema is there, the database answers, token keys are there, and the process is not stopping.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +25,35 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const FAILURES_MAX: u32 = 3;
 const SUCCESSES_MIN: u32 = 2;
 
+/// What a service of its own waits for before it counts as ready. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    unmet: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Readiness {
+    /// Begins or ends to wait: `why` is the reason that probes and logs show, and the same one counts once.
+    pub fn set(&self, why: &'static str, met: bool) {
+        let mut unmet = self.unmet.lock().unwrap_or_else(PoisonError::into_inner);
+        unmet.retain(|known| *known != why);
+        if !met {
+            unmet.push(why);
+        }
+    }
+
+    /// What is waited for; `None` when nothing is.
+    pub fn unmet(&self) -> Option<&'static str> {
+        self.unmet.lock().unwrap_or_else(PoisonError::into_inner).first().copied()
+    }
+}
+
 /// What readiness depends on.
 pub(crate) struct Conditions {
     pub(crate) db: Option<Db>,
     pub(crate) verifier: Verifier,
     /// False for a service that no user may call.
     pub(crate) keys_needed: bool,
+    pub(crate) readiness: Readiness,
 }
 
 impl Conditions {
@@ -35,6 +61,9 @@ impl Conditions {
     async fn unmet(&self) -> Option<&'static str> {
         if self.keys_needed && !self.verifier.has_keys() {
             return Some("no token keys");
+        }
+        if let Some(why) = self.readiness.unmet() {
+            return Some(why);
         }
         match &self.db {
             Some(db) if !db.is_up().await => Some("the database does not answer"),

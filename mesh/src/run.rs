@@ -6,7 +6,7 @@ use std::{ffi::OsString, future::Future, net::SocketAddr, path::PathBuf, process
 
 use anyhow::Context as _;
 use axum::Router;
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use diesel_migrations::EmbeddedMigrations;
 use proto::identity::v1::{GetJwksRequest, discovery_service_client::DiscoveryServiceClient};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     config::{self, Configuration, DatabaseConfig, ServerConfig, Sources, TargetConfig},
     db::{self, Db},
-    health::{self, Conditions},
+    health::{self, Conditions, Readiness},
     server,
     tasks::Tasks,
     telemetry,
@@ -74,8 +74,10 @@ pub struct Context<C> {
     pub clock: Clock,
     /// Where its background work runs.
     pub tasks: Tasks,
-    /// Its workload certificate, for calls to peers.
-    pub identity: Identity,
+    /// Its workload certificate, for calls to peers; `None` when [`Configuration::needs_certificate`] says so.
+    pub identity: Option<Identity>,
+    /// What it waits for before it counts as ready, beside the database and token keys.
+    pub readiness: Readiness,
     /// Verifies access tokens.
     pub verifier: Verifier,
 }
@@ -94,7 +96,9 @@ impl<C> Context<C> {
     pub fn channel(&self, service: &str, target: &TargetConfig) -> anyhow::Result<Channel> {
         let target = Target::parse(service, target.address.split(',').map(str::trim))
             .with_context(|| format!("the address of {service}"))?;
-        Ok(Channel::connect_lazy(&target, &self.identity))
+        let identity =
+            self.identity.as_ref().context("there is no workload certificate to call peers with")?;
+        Ok(Channel::connect_lazy(&target, identity))
     }
 }
 
@@ -157,8 +161,12 @@ pub fn run<S: Service>() -> ExitCode {
 
 /// As [`run`], with a command line of the caller's: the program's name first.
 pub fn run_with<S: Service>(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = Arguments::parse_from(command_line);
-    let sources = Sources::of_process(arguments.config, arguments.set);
+    let command = Arguments::command().name(S::NAME).args(S::Config::flags());
+    let matches = command.get_matches_from(command_line);
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // What is set by its full name goes over a flag of its own.
+    let flags = S::Config::set_by_flags(&matches).into_iter().chain(arguments.set).collect();
+    let sources = Sources::of_process(arguments.config, flags);
     let config = match config::load::<S::Config>(S::NAME, &sources) {
         Ok(config) => config,
         Err(error) => {
@@ -173,7 +181,14 @@ pub fn run_with<S: Service>(command_line: impl IntoIterator<Item = OsString>) ->
         return ExitCode::SUCCESS;
     }
     telemetry::init(config.parts().telemetry, telemetry::Output::StandardError);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a tokio runtime");
+    // On one core a second thread only makes work. Migrations need one, though.
+    let alone =
+        S::migrations().is_none() && std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = match alone {
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_all().build().expect("a tokio runtime");
     match runtime.block_on(until_stopped::<S>(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -224,17 +239,23 @@ pub async fn stop_requested() {
 pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Result<Running> {
     tls::install_crypto_provider();
     let parts = config.parts();
-    let identity = Identity::load(parts.tls).context("load the workload certificate")?;
+    let identity = match config.needs_certificate() {
+        true => Some(Identity::load(parts.tls).context("load the workload certificate")?),
+        false => None,
+    };
     let db = match (S::migrations(), parts.database) {
         (Some(migrations), Some(database)) => Some(prepare(database, migrations).await?),
         _ => None,
     };
     let verifier = Verifier::new(ISSUER);
     let tasks = Tasks::default();
-    tasks.spawn(until(tasks.stop_token(), identity.clone().watch()));
+    if let Some(identity) = identity.clone() {
+        tasks.spawn(until(tasks.stop_token(), identity.watch()));
+    }
     let server = parts.server.clone();
     let keys = parts.identity.cloned();
     let keys_needed = keys.is_some();
+    let readiness = Readiness::default();
     let context = Context {
         config,
         db: db.clone(),
@@ -242,12 +263,13 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
         tasks: tasks.clone(),
         identity: identity.clone(),
         verifier: verifier.clone(),
+        readiness: readiness.clone(),
     };
     if let Some(target) = keys {
         let channel = context.channel("identity", &target)?;
         tasks.spawn(until(tasks.stop_token(), fetch_keys(verifier.clone(), channel)));
     }
-    let conditions = Conditions { db, verifier, keys_needed };
+    let conditions = Conditions { db, verifier, keys_needed, readiness };
     let started = async {
         let app = S::start(context).await?;
         serve::<S>(server, identity, app, conditions, tasks.clone()).await
@@ -266,7 +288,7 @@ async fn prepare(database: &DatabaseConfig, migrations: EmbeddedMigrations) -> a
 
 async fn serve<S: Service>(
     config: ServerConfig,
-    identity: Identity,
+    identity: Option<Identity>,
     app: App,
     conditions: Conditions,
     tasks: Tasks,
@@ -275,7 +297,11 @@ async fn serve<S: Service>(
     let (router, tls, limits) = match app {
         App::Mesh(routes) => {
             let router = server::stack(routes, health.clone(), conditions.verifier.clone());
-            (router, Some(identity), Limits::default())
+            (
+                router,
+                Some(identity.context("peers are served with a workload certificate")?),
+                Limits::default(),
+            )
         }
         App::Public(router) => (router, None, Limits::public()),
     };

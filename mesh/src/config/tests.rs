@@ -253,3 +253,101 @@ fn shared_variables_do_not_disturb_the_services_that_do_not_know_them() {
 
     load::<Plain>("plain", &sources(None, &shared, &[])).expect("shared variables are ignored");
 }
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Door {
+    address: String,
+    steps: u32,
+    names: Vec<String>,
+    sign: Option<String>,
+}
+
+/// A service with a list of tables.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct House {
+    server: ServerConfig,
+    telemetry: TelemetryConfig,
+    tls: TlsFiles,
+    door: Vec<Door>,
+}
+
+impl Default for House {
+    fn default() -> Self {
+        let Plain { server, telemetry, tls } = Plain::default();
+        Self { server, telemetry, tls, door: vec![] }
+    }
+}
+
+impl Configuration for House {
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            server: &self.server,
+            telemetry: &self.telemetry,
+            tls: &self.tls,
+            database: None,
+            identity: None,
+            clock_file: None,
+        }
+    }
+
+    fn lists() -> Vec<(&'static str, Value)> {
+        let door = Door { address: String::new(), steps: 3, names: vec![], sign: None };
+        vec![("door", Value::serialize(door).expect("a table"))]
+    }
+
+    fn short_names() -> &'static [(&'static str, &'static str)] {
+        &[("listen", "server.listen")]
+    }
+}
+
+#[test]
+fn a_list_of_tables_is_put_together_from_every_source() {
+    let toml =
+        file("listen = '127.0.0.1:1'\n[[door]]\naddress = 'a'\nnames = ['x']\n[[door]]\naddress = 'b'\n");
+    let environment = [("JETWAY_HOUSE_DOOR__1__STEPS", "5"), ("JETWAY_HOUSE_DOOR__1__NAMES", "y, z")];
+    let flags = ["door.0.sign=7", "door.2.address=c"];
+
+    let house: House = load("house", &sources(Some(&toml), &environment, &flags)).expect("right");
+
+    assert_eq!(house.server.listen.port(), 1);
+    let doors: Vec<_> = house
+        .door
+        .iter()
+        .map(|door| (door.address.as_str(), door.steps, door.names.join("+"), door.sign.as_deref()))
+        .collect();
+    assert_eq!(
+        doors,
+        [
+            ("a", 3, "x".to_owned(), Some("7")),
+            ("b", 5, "y+z".to_owned(), None),
+            ("c", 3, String::new(), None)
+        ]
+    );
+    assert!(print(&house).contains("[[door]]"), "{}", print(&house));
+}
+
+#[test]
+fn every_mistake_in_a_list_of_tables_is_said_by_name_at_once() {
+    let toml = file("[[door]]\naddress = 1\ncolour = 'canary-value'\n[[door]]\nsteps = 'canary-value'\n");
+    let environment = [("JETWAY_HOUSE_DOOR__3__STEPS", "1"), ("JETWAY_HOUSE_DOOR", CANARY)];
+
+    let error = load::<House>("house", &sources(Some(&toml), &environment, &[])).expect_err("wrong");
+
+    let text = error.to_string();
+    assert!(!text.contains(CANARY), "{text}");
+    for name in [
+        "`door.0.address` (file",
+        "`door.0.colour` (file",
+        "`door.1.steps` (file",
+        "`door` (environment",
+        "`door.2` is missing",
+    ] {
+        assert_eq!(
+            error.problems.iter().filter(|problem| problem.starts_with(name)).count(),
+            1,
+            "{name}: {text}"
+        );
+    }
+}
