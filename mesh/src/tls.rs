@@ -6,6 +6,7 @@
 //!
 //! [`Identity`] is asked for a configuration once per connection, so that new handshakes use what the files hold now and open connections go on.
 
+mod client;
 mod material;
 mod verify;
 
@@ -19,6 +20,7 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
+pub use self::client::{TlsClient, TlsClientFiles};
 pub use self::verify::{Workload, peer_identity};
 
 use self::material::{Files, Material};

@@ -17,7 +17,7 @@ use super::verify::{WorkloadClientVerifier, WorkloadServerVerifier};
 use super::{TlsError, TlsFiles, Workload, life, peer_identity, provider};
 
 /// What HTTP/2 is called in the handshake (RFC 9113, section 3.1).
-const ALPN_H2: &[u8] = b"h2";
+pub(super) const ALPN_H2: &[u8] = b"h2";
 
 /// What the three files hold, unparsed.
 pub(crate) struct Files {
@@ -148,7 +148,7 @@ fn server_config(
     Ok(Arc::new(config))
 }
 
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let parse = || TlsError::Parse { path: path.to_owned(), what: "certificate" };
     let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|_| parse())?;
     if found.is_empty() { Err(parse()) } else { Ok(found) }
