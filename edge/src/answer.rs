@@ -1,6 +1,7 @@
-//! What every request and every answer has, whatever happens in between: request id, client address, security headers, one line of log.
+//! What every request and every answer has, whatever happens in between: request id, client address, security headers, a place in the limits, one line
+//! of log.
 
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -8,16 +9,23 @@ use axum::{
     response::Response,
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Method,
     header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, SERVER, STRICT_TRANSPORT_SECURITY,
-        X_CONTENT_TYPE_OPTIONS,
+        ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, SERVER,
+        STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use mesh::{accept::PeerAddr, server::REQUEST_ID};
+use proto::policy::Rate;
 use transcoder::RequestId;
 
-use crate::{client_address, config::Config};
+use crate::{
+    access_log::{self, Meters, Notes, Record},
+    client_address::{self, Trusted},
+    config::Config,
+    limiter::Limiter,
+    refusal,
+};
 
 /// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_LENGTH_MAX: usize = 64;
@@ -33,56 +41,77 @@ const SECURITY: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("x-frame-options"), "DENY"),
 ];
 
-/// What the layer needs of the configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    trusted_hops: usize,
+/// Paths that are asked for all the time by those who run the platform, and cost nothing.
+const FREE: [&str; 2] = ["/healthz", "/readyz"];
+
+/// What the layer works with.
+#[derive(Clone)]
+pub struct Settings(Arc<Inner>);
+
+struct Inner {
+    trusted: Trusted,
+    limiter: Arc<Limiter>,
+    meters: Arc<Meters>,
 }
 
 impl Settings {
-    /// The settings in a configuration.
-    pub fn of(config: &Config) -> Self {
-        Self { trusted_hops: config.trusted_hops }
+    /// The settings in a configuration, and the limiter that the gate counts with.
+    pub fn of(config: &Config, limiter: Arc<Limiter>) -> Self {
+        let trusted = Trusted { hops: config.trusted_hops, networks: config.trusted_proxies.clone() };
+        Self(Arc::new(Inner { trusted, limiter, meters: Arc::default() }))
     }
 }
 
 /// Who is asking. In the extensions of every request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     /// The client's address.
     pub address: IpAddr,
     /// The request's id: visible ASCII.
     pub request_id: HeaderValue,
+    pub(crate) notes: Arc<Notes>,
 }
 
 /// The layer.
-pub async fn layer(State(settings): State<Settings>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
+pub async fn layer(State(Settings(settings)): State<Settings>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<PeerAddr>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    let address = client_address::of(peer, request.headers(), settings.trusted_hops);
+    let address = client_address::of(peer, request.headers(), &settings.trusted);
     let request_id = request_id(request.headers());
-    let method = request.method().clone();
-    // Without the query, which may hold what should not be logged.
-    let path = request.uri().path().to_owned();
+    let is_free = is_free(&request);
+    let (record, mut request) = Record::begin(&settings.meters, request, address, &request_id);
+    let notes = Arc::clone(&record.notes);
 
-    let id_text = request_id.to_str().unwrap_or_default().to_owned();
-    request.extensions_mut().insert(RequestId(id_text.clone()));
-    request.extensions_mut().insert(Client { address, request_id: request_id.clone() });
-    let mut response = next.run(request).await;
+    request.extensions_mut().insert(RequestId(request_id.to_str().unwrap_or_default().to_owned()));
+    let client = Client { address, request_id: request_id.clone(), notes: Arc::clone(&notes) };
+    request.extensions_mut().insert(client);
+    let mut response = access_log::noted(Arc::clone(&notes), next.run(request)).await;
 
+    if !is_free && notes.decision().is_none() {
+        // No method was asked for, so nothing was counted: what is not there is looked for as often as what is.
+        let decision = settings.limiter.count(Rate::Default, None, address).await;
+        notes.decided(decision);
+        if let Some(wait) = decision.wait() {
+            response = refusal::too_many(wait);
+        }
+    }
     let headers = response.headers_mut();
+    if let Some(decision) = notes.decision() {
+        settings.limiter.policies().describe(&decision, headers);
+    }
     for (name, value) in SECURITY {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.remove(SERVER);
     headers.insert(HeaderName::from_static(REQUEST_ID), request_id);
-    let elapsed_ms = started.elapsed().as_secs_f64() * 1000.0;
-    let status = response.status().as_u16();
-    if path != "/healthz" && path != "/readyz" {
-        tracing::info!(method = method.as_str(), path, status, elapsed_ms, %address, request_id = id_text, "request");
-    }
-    response
+    record.answer(response)
+}
+
+/// Whether a request counts against no limit: health, and the question of a browser whether it may ask.
+fn is_free(request: &Request) -> bool {
+    FREE.contains(&request.uri().path())
+        || (request.method() == Method::OPTIONS
+            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD))
 }
 
 /// The client's own id when it is short and plain, else a new one.

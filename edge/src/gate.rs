@@ -8,11 +8,16 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION, request::Parts};
 use mesh::{auth, server::REQUEST_ID, status::Refusal, token::Verifier};
-use proto::policy::{Method as Policy, RequestId};
+use proto::policy::{Method as Policy, Rate, RequestId};
 use tonic::{Code, Status};
 use transcoder::{Admission, Gate, Method, Outcome};
 
-use crate::{answer::Client, limiter::Limiter};
+use crate::{
+    access_log::Notes,
+    answer::Client,
+    limiter::{self, Decision, Limiter},
+    served::Methods,
+};
 
 /// `ErrorInfo.domain` of the gateway's own refusals.
 pub(crate) const DOMAIN: &str = "edge.jetway";
@@ -30,33 +35,29 @@ const SHOWN: [&str; 1] = ["idempotent-replayed"];
 pub struct PolicyGate {
     verifier: Verifier,
     limiter: Arc<Limiter>,
+    methods: Methods,
 }
 
 impl PolicyGate {
     /// A gate that verifies tokens with `verifier` and counts calls with `limiter`.
     pub fn new(verifier: Verifier, limiter: Arc<Limiter>) -> Self {
-        Self { verifier, limiter }
+        Self { verifier, limiter, methods: Methods::default() }
     }
 
-    fn admit_now(&self, method: &Method, request: &Parts) -> Result<Admission, Status> {
+    async fn admit_head(&self, method: &Method, request: &Parts) -> Result<Admission, Status> {
+        let client = client(request)?;
+        client.notes.routed(self.methods.of(method));
         // Every routed service is one of the contract, so every method has its policy.
         let policy = Policy::of(method.path()).ok_or_else(|| {
             Refusal::Unimplemented.status(DOMAIN, "METHOD_UNKNOWN", "there is no such method")
         })?;
-        let client = request
-            .extensions
-            .get::<Client>()
-            .ok_or_else(|| Refusal::Internal.status(DOMAIN, "INTERNAL", "internal error"))?;
         let verified = auth::verified(&request.headers, &self.verifier);
         // Counted before a bad token is refused: checking one is work, too.
         let user = verified.as_ref().ok().and_then(|claims| Some(claims.as_ref()?.sub));
-        self.limiter.count(policy.rate, user, client.address).map_err(|retry_after| {
-            Refusal::ResourceExhausted { retry_after }.status(
-                DOMAIN,
-                "RATE_LIMITED",
-                "too many calls; slow down",
-            )
-        })?;
+        if let Some(user) = user {
+            client.notes.signed_in(user);
+        }
+        decided(client, self.limiter.count(policy.rate, user, client.address).await)?;
         let claims = match verified {
             // A stale token must not keep anyone from signing in.
             Err(_) if policy.access.public => None,
@@ -76,9 +77,25 @@ impl PolicyGate {
             timeout: Some(policy.timeout),
             max_body_bytes: policy.max_request_bytes,
             fields: request_id(policy, &request.headers)?,
-            inspect_message: false,
+            inspect_message: policy.rate == Rate::Credentials,
         })
     }
+}
+
+fn client(request: &Parts) -> Result<&Client, Status> {
+    request
+        .extensions
+        .get::<Client>()
+        .ok_or_else(|| Refusal::Internal.status(DOMAIN, "INTERNAL", "internal error"))
+}
+
+/// Notes what the limiter said, and refuses if it did.
+fn decided(client: &Client, decision: Decision) -> Result<(), Status> {
+    client.notes.decided(decision);
+    decision.wait().map_or(Ok(()), |retry_after| {
+        let refusal = Refusal::ResourceExhausted { retry_after };
+        Err(refusal.status(DOMAIN, "RATE_LIMITED", "too many calls; slow down"))
+    })
 }
 
 /// The `Idempotency-Key` header as the field `request_id`, on methods that take one.
@@ -108,7 +125,22 @@ impl Gate for PolicyGate {
         method: &'a Method,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<Admission, Status>> {
-        Box::pin(std::future::ready(self.admit_now(method, request)))
+        Box::pin(self.admit_head(method, request))
+    }
+
+    /// Guesses at one account are counted wherever they come from, which only the message tells.
+    fn admit_message<'a>(
+        &'a self,
+        method: &'a Method,
+        request: &'a Parts,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async move {
+            match limiter::email_of(&method.input(), message) {
+                Some(email) => decided(client(request)?, self.limiter.count_account(email).await),
+                None => Ok(()),
+            }
+        })
     }
 
     fn response_headers(&self, _method: &Method, upstream: &HeaderMap, out: &mut HeaderMap) {
@@ -120,15 +152,27 @@ impl Gate for PolicyGate {
     }
 
     fn observe(&self, outcome: Outcome<'_>) {
-        let method = outcome.method.map_or("_OTHER", Method::path);
+        let path = outcome.method.map_or("_OTHER", Method::path);
         if let Some(cause) = outcome.cause {
-            tracing::warn!(method, code = ?outcome.code, cause, "a call failed behind the edge");
+            tracing::warn!(method = path, code = ?outcome.code, cause, "a call failed behind the edge");
         }
-        let code = i32::from(outcome.code).to_string();
-        let method = Policy::of(method).map_or("_OTHER", |policy| policy.path);
-        metrics::counter!("edge_calls_total", "rpc_method" => method, "rpc_status_code" => code).increment(1);
         if outcome.code == Code::Internal {
-            tracing::error!(method, "a service answered INTERNAL");
+            tracing::error!(method = path, "a service answered INTERNAL");
+        }
+        let notes = Notes::of_current();
+        if let Some(notes) = &notes {
+            notes.ended(outcome.code);
+        }
+        match (notes.as_ref().and_then(|notes| notes.served()), outcome.method) {
+            (Some(served), _) => served.count(outcome.code),
+            (None, None) => self.methods.other().count(outcome.code),
+            (None, Some(method)) => {
+                let served = self.methods.of(method);
+                served.count(outcome.code);
+                if let Some(notes) = &notes {
+                    notes.routed(served);
+                }
+            }
         }
     }
 }

@@ -4,11 +4,14 @@
 //! `google.api.http` rule and asks the [`gate`] about it: rate limit, access token, policy table, limits of size and time. Then the call goes to
 //! its service over mTLS. Every route comes from the descriptors; there is no list of them here.
 
+mod access_log;
 pub mod answer;
 pub mod client_address;
 pub mod config;
 pub mod gate;
 pub mod limiter;
+mod refusal;
+mod served;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,8 +34,8 @@ use transcoder::Transcoder;
 pub use crate::config::Config;
 use crate::{gate::PolicyGate, limiter::Limiter};
 
-/// How often the limiter forgets clients that have been quiet.
-const LIMITER_SWEEP: Duration = Duration::from_mins(1);
+/// How often the limiter forgets clients that have been quiet: most budgets are whole again after a second.
+const LIMITER_SWEEP: Duration = Duration::from_secs(10);
 
 /// The gateway.
 pub struct Edge;
@@ -46,14 +49,17 @@ impl Service for Edge {
     }
 
     async fn start(context: Context<Config>) -> anyhow::Result<App> {
-        let limiter = Arc::new(Limiter::new(&context.config.limits));
+        let limiter = Arc::new(Limiter::new(&context.config.limits)?);
+        let (connected, stop) = (limiter.keep_connected(), context.tasks.stop_token());
+        context.tasks.spawn(async move {
+            let _stopped = stop.run_until_cancelled(connected).await;
+        });
         let swept = limiter.clone();
         context.tasks.every(LIMITER_SWEEP, move || {
             swept.forget_quiet_clients();
             std::future::ready(())
         });
-        let gate = PolicyGate::new(context.verifier.clone(), limiter);
-        Ok(App::Public(router(&context, gate)?))
+        Ok(App::Public(router(&context, limiter)?))
     }
 }
 
@@ -70,7 +76,7 @@ fn routed_services() -> impl Iterator<Item = (String, &'static str)> {
     })
 }
 
-fn router(context: &Context<Config>, gate: PolicyGate) -> anyhow::Result<Router> {
+fn router(context: &Context<Config>, limiter: Arc<Limiter>) -> anyhow::Result<Router> {
     let config = &context.config;
     let upstreams: [(&str, Channel); 3] = [
         ("identity", context.channel("identity", &config.identity)?),
@@ -79,7 +85,7 @@ fn router(context: &Context<Config>, gate: PolicyGate) -> anyhow::Result<Router>
     ];
     // A client should see that nothing was refunded, rather than nothing about refunds.
     let mut builder = Transcoder::builder(proto::DESCRIPTOR_SET)
-        .gate(gate)
+        .gate(PolicyGate::new(context.verifier.clone(), Arc::clone(&limiter)))
         .error_domain(gate::DOMAIN)
         .always_print_primitive_fields(true);
     for (service, workload) in routed_services() {
@@ -95,7 +101,7 @@ fn router(context: &Context<Config>, gate: PolicyGate) -> anyhow::Result<Router>
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || ready(&verifier)))
         .fallback_service(transcoder)
-        .layer(middleware::from_fn_with_state(answer::Settings::of(config), answer::layer)))
+        .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
 }
 
 fn ready(verifier: &Verifier) -> (StatusCode, &'static str) {

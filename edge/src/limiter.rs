@@ -1,94 +1,192 @@
-//! Rate limits by class and client, in process.
+//! Rate limits: how many calls a client may make, by the class of the call and by what is known of the client.
+//!
+//! Calls are counted by the generic cell rate algorithm (GCRA): a steady rate, with a burst of one minute's worth at most. A call that is refused is
+//! not counted. Counts are kept in this process, or in Redis, where all edges share them; without Redis each edge counts for itself.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+mod account;
+mod headers;
+mod local;
+mod settings;
+mod shared;
 
-use governor::{
-    DefaultKeyedRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
 use proto::policy::Rate;
 use uuid::Uuid;
 
-use crate::{client_address, config::LimitsConfig};
+pub use self::settings::LimitsConfig;
+pub(crate) use self::{account::email_of, headers::Policies};
+use self::{local::Local, shared::Shared};
+use crate::client_address;
 
-/// Whose calls are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Client {
-    User(Uuid),
-    Network(IpAddr),
+/// One limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Ordinary calls, by user or network.
+    Default,
+    /// Calls that cost much, by user or network.
+    Expensive,
+    /// Calls with a credential, by network.
+    Credentials,
+    /// The same, by a network some hundred times as large: guesses that are spread over addresses.
+    CredentialsNetwork,
+    /// The same, by the account that they are for: guesses that are spread over the world.
+    CredentialsAccount,
 }
 
-/// Counts calls by the generic cell rate algorithm: steady rate, with a burst of one minute's worth at most.
+impl Lane {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Default,
+        Self::Expensive,
+        Self::Credentials,
+        Self::CredentialsNetwork,
+        Self::CredentialsAccount,
+    ];
+
+    /// What clients, metrics and Redis call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Expensive => "expensive",
+            Self::Credentials => "credentials",
+            Self::CredentialsNetwork => "credentials-network",
+            Self::CredentialsAccount => "credentials-account",
+        }
+    }
+}
+
+/// Whose calls are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// A signed-in user.
+    User(Uuid),
+    /// A network, by its first address.
+    Network(IpAddr),
+    /// An account, by the first half of the SHA-256 of its e-mail address.
+    Account([u8; 16]),
+}
+
+/// What one call counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Which limit.
+    pub lane: Lane,
+    /// Whose.
+    pub who: Who,
+}
+
+/// What became of one call. Of several limits, the one that is nearest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Which limit.
+    pub lane: Lane,
+    /// How many calls may follow at once.
+    pub remaining: u32,
+    /// When `remaining` is the whole limit again, or for a refused call: when another may be made.
+    pub reset: Duration,
+    /// Whether the call may be made.
+    pub allowed: bool,
+}
+
+impl Decision {
+    /// How long to wait, when the call was refused.
+    pub fn wait(&self) -> Option<Duration> {
+        (!self.allowed).then_some(self.reset)
+    }
+
+    /// The one that a client should look at: a refusal, else the limit that ends first.
+    pub(crate) fn nearer(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if !other.allowed || (self.allowed && other.remaining < self.remaining) => other,
+            Some(_) | None => self,
+        }
+    }
+}
+
+/// Counts calls.
 pub struct Limiter {
-    clock: DefaultClock,
-    default: DefaultKeyedRateLimiter<Client>,
-    credentials: DefaultKeyedRateLimiter<Client>,
-    expensive: DefaultKeyedRateLimiter<Client>,
+    local: Local,
+    shared: Option<Arc<Shared>>,
+    policies: Policies,
 }
 
 impl Limiter {
-    /// A limiter with these limits.
-    pub fn new(config: &LimitsConfig) -> Self {
-        let limiter = |per_minute| {
-            RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN)))
-        };
-        Self {
-            clock: DefaultClock::default(),
-            default: limiter(config.default_per_minute),
-            credentials: limiter(config.credentials_per_minute),
-            expensive: limiter(config.expensive_per_minute),
-        }
-    }
-
-    /// Counts one call.
+    /// A limiter with these limits. With a `redis_url`, [`Limiter::keep_connected`] has to run.
     ///
     /// # Errors
     ///
-    /// How long to wait, when the client has made too many.
-    pub fn count(&self, rate: Rate, user: Option<Uuid>, address: IpAddr) -> Result<(), Duration> {
-        let network = Client::Network(client_address::network(address));
-        let (limiter, client) = match (rate, user) {
+    /// The URL is none of a Redis server.
+    pub fn new(config: &LimitsConfig) -> anyhow::Result<Self> {
+        Ok(Self {
+            local: Local::new(config),
+            shared: Shared::new(config)?.map(Arc::new),
+            policies: Policies::new(config),
+        })
+    }
+
+    /// Connects to Redis, and again whenever it is lost; ends at once without one.
+    pub fn keep_connected(&self) -> impl Future<Output = ()> + use<> {
+        let shared = self.shared.clone();
+        async move {
+            if let Some(shared) = shared {
+                shared.keep_connected().await;
+            }
+        }
+    }
+
+    /// Counts one call of this class.
+    pub async fn count(&self, rate: Rate, user: Option<Uuid>, address: IpAddr) -> Decision {
+        let network = Who::Network(client_address::network(address));
+        let who = user.map_or(network, Who::User);
+        match rate {
+            Rate::Default => self.decide(&[Key { lane: Lane::Default, who }]).await,
+            Rate::Expensive => self.decide(&[Key { lane: Lane::Expensive, who }]).await,
             // A password is guessed from a network, whoever is signed in there.
-            (Rate::Credentials, _) => (&self.credentials, network),
-            (Rate::Default, user) => (&self.default, user.map_or(network, Client::User)),
-            (Rate::Expensive, user) => (&self.expensive, user.map_or(network, Client::User)),
+            Rate::Credentials => {
+                let wide = Who::Network(client_address::wide_network(address));
+                let keys = [
+                    Key { lane: Lane::Credentials, who: network },
+                    Key { lane: Lane::CredentialsNetwork, who: wide },
+                ];
+                self.decide(&keys).await
+            }
+        }
+    }
+
+    /// Counts one call with a credential for the account of this e-mail address, whether or not there is one.
+    pub async fn count_account(&self, email: &str) -> Decision {
+        let who = Who::Account(account::digest(email));
+        self.decide(&[Key { lane: Lane::CredentialsAccount, who }]).await
+    }
+
+    async fn decide(&self, keys: &[Key]) -> Decision {
+        let (decision, store) = match &self.shared {
+            None => (self.local.count(keys), "local"),
+            Some(shared) => match shared.count(keys).await {
+                Some(decision) => (decision, "redis"),
+                None => (self.local.count(keys), "fallback"),
+            },
         };
-        limiter.check_key(&client).map_err(|refused| refused.wait_time_from(self.clock.now()))
+        let result = if decision.allowed { "allowed" } else { "refused" };
+        metrics::counter!(
+            "edge_rate_limit_decisions_total",
+            "limit" => decision.lane.name(), "result" => result, "store" => store,
+        )
+        .increment(1);
+        decision
+    }
+
+    /// The headers that tell a client where it stands.
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Forgets clients whose budget is whole again, so that memory does not grow with every client ever seen.
     pub fn forget_quiet_clients(&self) {
-        for limiter in [&self.default, &self.credentials, &self.expensive] {
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
-        }
+        self.local.forget_quiet_clients();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_are_counted_by_network_whoever_is_signed_in() {
-        let limiter = Limiter::new(&LimitsConfig { credentials_per_minute: 2, ..LimitsConfig::default() });
-        let address = IpAddr::from([203, 0, 113, 9]);
-        let count = |user| limiter.count(Rate::Credentials, Some(Uuid::from_u128(user)), address);
-
-        assert!(count(1).is_ok());
-        assert!(count(2).is_ok());
-        let wait = count(3).expect_err("the third in a minute");
-        assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1), "{wait:?}");
-        assert!(limiter.count(Rate::Credentials, None, IpAddr::from([203, 0, 113, 10])).is_ok());
-    }
-
-    #[test]
-    fn users_behind_one_address_have_budgets_of_their_own() {
-        let limiter = Limiter::new(&LimitsConfig { default_per_minute: 1, ..LimitsConfig::default() });
-        let address = IpAddr::from([203, 0, 113, 9]);
-
-        assert!(limiter.count(Rate::Default, Some(Uuid::from_u128(1)), address).is_ok());
-        assert!(limiter.count(Rate::Default, Some(Uuid::from_u128(2)), address).is_ok());
-        assert!(limiter.count(Rate::Default, Some(Uuid::from_u128(1)), address).is_err());
-    }
-}
+mod tests;

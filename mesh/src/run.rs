@@ -14,6 +14,7 @@ use tonic::service::Routes;
 
 use crate::{
     accept::{self, Limits, Listener},
+    admin,
     client::{Channel, Target},
     clock::Clock,
     config::{self, Configuration, DatabaseConfig, ServerConfig, Sources, TargetConfig},
@@ -206,6 +207,7 @@ async fn until_stopped<S: Service>(config: S::Config) -> anyhow::Result<()> {
         () = stop_requested() => running.stop().await,
         outcome = &mut running.done => outcome.context("the service ended by itself")?,
     }
+    telemetry::flush();
     Ok(())
 }
 
@@ -324,7 +326,7 @@ async fn serve<S: Service>(
     // Watching health never ends by itself, and nothing there is worth waiting for.
     let aside = Limits { drain: ASIDE_DRAIN, ..Limits::default() };
     tasks.spawn(accept::serve(probes, None, health, aside.clone(), stop_probes.clone()));
-    tasks.spawn(accept::serve(admin, None, operators(), aside, stop_probes.clone()));
+    tasks.spawn(accept::serve(admin, None, admin::routes(), aside, stop_probes.clone()));
     tasks.spawn(health::watch(reporter, conditions, ready.clone(), stop.clone()));
     let stopping = stop.clone();
     let drain_delay = Duration::from_millis(config.drain_delay_ms);
@@ -346,10 +348,6 @@ async fn serve<S: Service>(
         tracing::info!(service = S::NAME, "stopped");
     });
     Ok(Running { name: S::NAME, address, probe_address, ready, stop, done })
-}
-
-fn operators() -> Router {
-    Router::new().route("/metrics", axum::routing::get(async || telemetry::metrics_text()))
 }
 
 async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {

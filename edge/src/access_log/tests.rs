@@ -1,0 +1,80 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::limiter::Lane;
+
+/// A record of a request with much that must not be logged.
+fn record(uri: &str) -> Record {
+    let request = Request::builder()
+        .uri(uri)
+        .header("user-agent", HeaderValue::from_bytes(b"a\"b\xff").unwrap())
+        .header("authorization", "Bearer secret")
+        .header("cookie", "a=secret")
+        .header("content-length", "12")
+        .body(Body::empty())
+        .unwrap();
+    let address = IpAddr::from([203, 0, 113, 9]);
+    Record::begin(&Arc::default(), request, address, &HeaderValue::from_static("r-1")).0
+}
+
+fn line(record: &Record) -> Value {
+    let mut line = Vec::new();
+    record.write(&mut line);
+    assert_eq!(line.pop(), Some(b'\n'));
+    assert!(!line.contains(&b'\n'));
+    assert!(!line.windows(6).any(|bytes| bytes == b"secret"), "{}", String::from_utf8_lossy(&line));
+    serde_json::from_slice(&line).expect("a line is JSON")
+}
+
+#[test]
+fn a_line_says_who_asked_for_what_and_how_it_went() {
+    let mut record = record("/v1/things/7?token=secret");
+    record.notes.ended(Code::NotFound);
+    record.notes.signed_in(Uuid::from_u128(1));
+    (record.status, record.complete, record.bytes_out) = (Some(StatusCode::NOT_FOUND), true, 34);
+    let mut line = line(&record);
+
+    for member in ["timestamp", "elapsed_ms"] {
+        assert!(!line.as_object_mut().unwrap().remove(member).expect(member).is_null());
+    }
+    let expected = json!({
+        "level": "INFO", "target": "edge::access", "message": "request", "method": "GET", "path": "/v1/things/7",
+        "status": 404, "code": "NOT_FOUND", "bytes_in": 12, "bytes_out": 34, "address": "203.0.113.9",
+        "request_id": "r-1", "user": "00000000-0000-0000-0000-000000000001", "user_agent": "a\"b\u{fffd}",
+        "protocol": "HTTP/1.1",
+    });
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn a_request_whose_client_left_was_cancelled() {
+    let line = line(&record("/"));
+    assert_eq!(
+        (&line["status"], &line["code"], &line["cut_off"]),
+        (&Value::Null, &json!("CANCELLED"), &json!(true))
+    );
+}
+
+#[test]
+fn a_refused_call_says_by_which_limit() {
+    let record = record("/");
+    let reset = std::time::Duration::from_secs(1);
+    record.notes.decided(Decision { lane: Lane::Credentials, remaining: 0, reset, allowed: false });
+    record.notes.decided(Decision { lane: Lane::Default, remaining: 0, reset, allowed: true });
+    assert_eq!(line(&record)["limited"], "credentials");
+}
+
+#[test]
+fn long_texts_are_cut_between_characters() {
+    assert_eq!(cut("aé", 2), "a");
+    let path = format!("/{}", "x".repeat(1000));
+    assert_eq!(line(&record(&path))["path"].as_str().unwrap().len(), PATH_LENGTH_MAX);
+}
+
+#[test]
+fn a_path_with_a_redacted_value_is_not_logged() {
+    let record = record("/v1/cards/4111");
+    record.notes.routed(Arc::new(Served::new("/a.B/C".to_owned(), false)));
+    let line = line(&record);
+    assert_eq!((&line["rpc"], &line["path"]), (&json!("/a.B/C"), &Value::Null));
+}

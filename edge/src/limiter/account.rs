@@ -1,0 +1,43 @@
+//! The account that a call with a credential is for, before anybody knows whether there is one.
+
+use prost::encoding::{WireType, decode_key, decode_varint, skip_field};
+use prost_reflect::{Kind, MessageDescriptor};
+use sha2::{Digest as _, Sha256};
+
+/// The field that names an account.
+const FIELD: &str = "email";
+
+/// What addresses are counted by: a store of limits is no place to keep addresses.
+///
+/// Spaces around an address and the case of its ASCII letters make no difference. What else makes two addresses one is for the service to say, which
+/// has its own limits.
+pub(super) fn digest(email: &str) -> [u8; 16] {
+    let digest = Sha256::digest(email.trim().to_ascii_lowercase().as_bytes());
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    half
+}
+
+/// The number of the field that names an account in requests of this type.
+fn field(input: &MessageDescriptor) -> Option<u32> {
+    let field = input.get_field_by_name(FIELD)?;
+    (matches!(field.kind(), Kind::String) && !field.is_list()).then(|| field.number())
+}
+
+/// The e-mail address in a request, if its type has one: the last, as protobuf has it.
+pub(crate) fn email_of<'m>(input: &MessageDescriptor, mut message: &'m [u8]) -> Option<&'m str> {
+    let wanted = field(input)?;
+    let mut email = None;
+    while !message.is_empty() {
+        let (number, wire_type) = decode_key(&mut message).ok()?;
+        if (number, wire_type) == (wanted, WireType::LengthDelimited) {
+            let length = usize::try_from(decode_varint(&mut message).ok()?).ok()?;
+            let (value, rest) = message.split_at_checked(length)?;
+            email = std::str::from_utf8(value).ok().filter(|email| !email.is_empty());
+            message = rest;
+        } else {
+            skip_field(wire_type, number, &mut message, prost::encoding::DecodeContext::default()).ok()?;
+        }
+    }
+    email
+}

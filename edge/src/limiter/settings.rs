@@ -1,0 +1,98 @@
+//! The limits' settings.
+
+use std::time::Duration;
+
+use mesh::config::redacted;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::Lane;
+
+/// Calls for each client: a user when signed in, else a network (IPv4 /32, IPv6 /64).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Ordinary calls a minute.
+    pub default_per_minute: u32,
+    /// Calls with a password or a refresh token, a minute; always by network.
+    pub credentials_per_minute: u32,
+    /// The same calls, a minute, from all of an IPv4 /24 or IPv6 /48.
+    pub credentials_network_per_minute: u32,
+    /// The same calls, a minute, that name one e-mail address, from wherever they come.
+    pub credentials_account_per_minute: u32,
+    /// Calls that cost much more than others, a minute.
+    pub expensive_per_minute: u32,
+    /// Where edges share their counts: `redis://` or, with TLS, `rediss://`, with a password if need be. Empty: each edge counts for itself.
+    #[serde(serialize_with = "redacted")]
+    pub redis_url: SecretString,
+    /// How long Redis may take for one answer before each edge counts for itself, in milliseconds.
+    pub redis_timeout_ms: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            default_per_minute: 600,
+            credentials_per_minute: 20,
+            credentials_network_per_minute: 120,
+            credentials_account_per_minute: 20,
+            expensive_per_minute: 60,
+            redis_url: SecretString::default(),
+            redis_timeout_ms: 20,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// Each limit `factor` times as high.
+    #[must_use]
+    pub fn times(&self, factor: u32) -> Self {
+        Self {
+            default_per_minute: self.default_per_minute.saturating_mul(factor),
+            credentials_per_minute: self.credentials_per_minute.saturating_mul(factor),
+            credentials_network_per_minute: self.credentials_network_per_minute.saturating_mul(factor),
+            credentials_account_per_minute: self.credentials_account_per_minute.saturating_mul(factor),
+            expensive_per_minute: self.expensive_per_minute.saturating_mul(factor),
+            ..self.clone()
+        }
+    }
+
+    /// What is wrong, one sentence each.
+    pub fn check(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for lane in Lane::ALL {
+            if self.per_minute(lane) == 0 {
+                let name = lane.name().replace('-', "_");
+                problems.push(format!("`limits.{name}_per_minute` must be at least 1"));
+            }
+        }
+        if self.redis_timeout_ms == 0 {
+            problems.push("`limits.redis_timeout_ms` must be at least 1".to_owned());
+        }
+        let url = self.redis_url.expose_secret();
+        // The parser's own words may quote the URL, which holds a password.
+        if !url.is_empty() && redis::Client::open(url).is_err() {
+            problems.push("`limits.redis_url` must be redis://… or rediss://…".to_owned());
+        }
+        problems
+    }
+
+    /// The limit of a lane.
+    pub(super) fn per_minute(&self, lane: Lane) -> u32 {
+        match lane {
+            Lane::Default => self.default_per_minute,
+            Lane::Expensive => self.expensive_per_minute,
+            Lane::Credentials => self.credentials_per_minute,
+            Lane::CredentialsNetwork => self.credentials_network_per_minute,
+            Lane::CredentialsAccount => self.credentials_account_per_minute,
+        }
+    }
+
+    /// How long Redis may take for one answer.
+    pub(super) fn redis_timeout(&self) -> Duration {
+        Duration::from_millis(self.redis_timeout_ms)
+    }
+}
+
+/// The time that every limit is for.
+pub(super) const WINDOW: Duration = Duration::from_mins(1);
