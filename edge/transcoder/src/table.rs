@@ -89,7 +89,7 @@ pub(crate) struct Field {
     pub(crate) nullable: bool,
     pub(crate) name: Box<str>,
     pub(crate) json_name: Box<str>,
-    /// `"jsonName":`, ready to be copied.
+    /// `,"jsonName":`, ready to be copied.
     pub(crate) json_key: Box<[u8]>,
 }
 
@@ -292,7 +292,8 @@ impl Names<'_> {
             | Kind::Bytes => false,
         };
         let printed = if self.print_proto { field.name() } else { field.json_name() };
-        let mut json_key = Vec::with_capacity(printed.len() + 3);
+        let mut json_key = Vec::with_capacity(printed.len() + 4);
+        json_key.push(b',');
         crate::json::escape::put_string(&mut json_key, printed);
         json_key.push(b':');
         Field {

@@ -116,20 +116,22 @@ pub(crate) fn put_timestamp(out: &mut Vec<u8>, seconds: i64, nanos: i32) -> bool
     }
     let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
     let of_day = seconds.rem_euclid(86_400);
-    put_padded(out, year, 4);
-    out.push(b'-');
-    put_padded(out, month, 2);
-    out.push(b'-');
-    put_padded(out, day, 2);
-    out.push(b'T');
-    put_padded(out, of_day / 3600, 2);
-    out.push(b':');
-    put_padded(out, of_day / 60 % 60, 2);
-    out.push(b':');
-    put_padded(out, of_day % 60, 2);
+    let [[y0, y1], [y2, y3]] = [two_digits(year / 100), two_digits(year % 100)];
+    let [[m0, m1], [d0, d1]] = [two_digits(month), two_digits(day)];
+    let [h0, h1] = two_digits(of_day / 3600);
+    let [[i0, i1], [s0, s1]] = [two_digits(of_day / 60 % 60), two_digits(of_day % 60)];
+    out.extend_from_slice(&[
+        y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', i0, i1, b':', s0, s1,
+    ]);
     put_fraction(out, nanos);
     out.push(b'Z');
     true
+}
+
+/// The decimal digits of a number below 100.
+fn two_digits(value: i64) -> [u8; 2] {
+    let value = value.to_le_bytes()[0];
+    [b'0' + value / 10, b'0' + value % 10]
 }
 
 fn put_padded(out: &mut Vec<u8>, value: i64, width: usize) {

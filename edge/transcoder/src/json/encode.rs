@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
+use smallvec::SmallVec;
 
 use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
 use crate::wire::{self, Malformed, Reader, WIRE_DEPTH_MAX};
@@ -91,7 +92,7 @@ impl<'t> Encoder<'t, '_> {
         let mut reader = Reader::new(bytes);
         let mut seen = Seen::new(message);
         let mut open: Option<usize> = None;
-        let mut map_keys: Vec<&[u8]> = Vec::new();
+        let mut map_keys = MapKeys::new();
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             let Some(index) = message.by_number(number) else {
@@ -116,8 +117,7 @@ impl<'t> Encoder<'t, '_> {
                     self.singular(field, wire_type, &mut reader, depth)?;
                     continue;
                 }
-                self.comma();
-                self.out.extend_from_slice(&field.json_key);
+                self.key(field);
                 self.out.push(if field.label == Label::Map { b'{' } else { b'[' });
                 open = Some(index);
             }
@@ -161,8 +161,7 @@ impl<'t> Encoder<'t, '_> {
         depth: usize,
     ) -> Result<(), Malformed> {
         let start = self.out.len();
-        self.comma();
-        self.out.extend_from_slice(&field.json_key);
+        self.key(field);
         let default = self.value(field, wire_type, reader, depth)?;
         if default && field.label == Label::Implicit && !self.options.always_print {
             self.out.truncate(start);
@@ -191,7 +190,7 @@ impl<'t> Encoder<'t, '_> {
     }
 
     /// Ends the array or object of a repeated field.
-    fn close(&mut self, message: &Message, open: Option<usize>, map_keys: &mut Vec<&[u8]>) -> Pass {
+    fn close(&mut self, message: &Message, open: Option<usize>, map_keys: &mut MapKeys<'_>) -> Pass {
         let Some(index) = open else { return Pass::Done };
         if message.fields[index].label != Label::Map {
             self.out.push(b']');
@@ -214,6 +213,11 @@ impl<'t> Encoder<'t, '_> {
             return Err(Malformed("map entry without key and value"));
         };
         let Type::Scalar(key_scalar) = key_field.ty else { return Err(Malformed("map key is a message")) };
+        let start = self.out.len();
+        if let Some(key) = self.entry_in_order(key_scalar, value_field, bytes, depth)? {
+            return Ok(Some(key));
+        }
+        self.out.truncate(start);
         let mut reader = Reader::new(bytes);
         let mut key: Option<(u8, Reader<'b>)> = None;
         let mut value: Option<(u8, Reader<'b>)> = None;
@@ -237,19 +241,7 @@ impl<'t> Encoder<'t, '_> {
                 _ => {}
             }
         }
-        self.comma();
-        let quoted = key_scalar != Scalar::String && !is_wide(key_scalar);
-        if quoted {
-            self.out.push(b'"');
-        }
-        match key {
-            Some((wire_type, mut reader)) => self.scalar(key_scalar, wire_type, &mut reader).map(drop)?,
-            None => self.put_default(key_scalar),
-        }
-        if quoted {
-            self.out.push(b'"');
-        }
-        self.out.push(b':');
+        self.map_key(key_scalar, key.as_mut().map(|(wire_type, reader)| (*wire_type, reader)))?;
         match (value, value_field.ty) {
             (Some((wire_type, mut reader)), _) => {
                 self.value(value_field, wire_type, &mut reader, depth)?;
@@ -260,13 +252,54 @@ impl<'t> Encoder<'t, '_> {
         Ok(Some(key_bytes))
     }
 
+    /// An entry as encoders write it, key and value once each and in this order; else `None`, with something printed or not.
+    fn entry_in_order<'b>(
+        &mut self,
+        key_scalar: Scalar,
+        value_field: &'t Field,
+        bytes: &'b [u8],
+        depth: usize,
+    ) -> Result<Option<&'b [u8]>, Malformed> {
+        let mut reader = Reader::new(bytes);
+        if reader.is_empty() {
+            return Ok(None);
+        }
+        let (1, wire_type) = reader.tag()? else { return Ok(None) };
+        let from = reader.position();
+        self.map_key(key_scalar, Some((wire_type, &mut reader)))?;
+        let key = &bytes[from..reader.position()];
+        if reader.is_empty() {
+            return Ok(None);
+        }
+        let (2, wire_type) = reader.tag()? else { return Ok(None) };
+        self.value(value_field, wire_type, &mut reader, depth)?;
+        Ok(reader.is_empty().then_some(key))
+    }
+
+    /// The key of a map entry, which is always a string in JSON; its default when there is none on the wire.
+    fn map_key(&mut self, scalar: Scalar, key: Option<(u8, &mut Reader<'_>)>) -> Result<(), Malformed> {
+        self.comma();
+        let quoted = scalar != Scalar::String && !is_wide(scalar);
+        if quoted {
+            self.out.push(b'"');
+        }
+        match key {
+            Some((wire_type, reader)) => self.scalar(scalar, wire_type, reader).map(drop)?,
+            None => self.put_default(scalar),
+        }
+        if quoted {
+            self.out.push(b'"');
+        }
+        self.out.push(b':');
+        Ok(())
+    }
+
     fn fill(&mut self, message: &'t Message, seen: &Seen) {
         for (index, field) in message.fields.iter().enumerate() {
             if seen.has(index) || field.label == Label::Explicit {
                 continue;
             }
-            self.comma();
-            self.out.extend_from_slice(&field.json_key);
+            self.key(field);
             self.put_absent(field);
         }
     }
@@ -281,6 +314,12 @@ impl<'t> Encoder<'t, '_> {
                 self.out.extend_from_slice(b"null");
             }
         }
+    }
+
+    /// The name of a member, after a comma unless it is the first.
+    fn key(&mut self, field: &Field) {
+        let first = matches!(self.out.last(), None | Some(b'{' | b'['));
+        self.out.extend_from_slice(if first { &field.json_key[1..] } else { &field.json_key });
     }
 
     /// A comma, unless an object or an array has just begun.
@@ -313,13 +352,15 @@ impl<'t> Encoder<'t, '_> {
                 return Err(Malformed("fields cannot be merged"));
             }
         }
-        match printed.strip_prefix(&*table.json_key) {
+        match printed.strip_prefix(&table.json_key[1..]) {
             Some(value) => self.out.extend_from_slice(value),
             None => self.put_absent(table),
         }
         Ok(())
     }
 }
+
+pub(super) const NOT_UTF8: Malformed = Malformed("string is not UTF-8");
 
 pub(super) const WRONG_WIRE_TYPE: Malformed = Malformed("wire type does not fit the field");
 
@@ -329,10 +370,16 @@ fn is_wide(scalar: Scalar) -> bool {
 }
 
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
-    str::from_utf8(bytes).map_err(|_| Malformed("string is not UTF-8"))
+    str::from_utf8(bytes).map_err(|_| NOT_UTF8)
 }
 
+/// The keys of one map, as their wire bytes. Small maps need no allocation.
+pub(super) type MapKeys<'b> = SmallVec<[&'b [u8]; 8]>;
+
 pub(super) fn has_duplicates(keys: &mut [&[u8]]) -> bool {
+    if let [first, second] = keys {
+        return first == second;
+    }
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }

@@ -25,6 +25,35 @@ const ESCAPES: [u8; 256] = {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
+/// Appends `bytes` as a JSON string, quotes included; false when they are not UTF-8.
+pub(crate) fn put_utf8(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    if is_plain(bytes) {
+        out.reserve(bytes.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return true;
+    }
+    let Ok(text) = str::from_utf8(bytes) else { return false };
+    put_string(out, text);
+    true
+}
+
+/// Whether all bytes are ASCII that stands for itself in a JSON string. Most text is, and one test for eight bytes at a time
+/// tells so faster than it can be validated and escaped.
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES * 0x80;
+    // The high bit of a byte of the result is set when the byte is below `limit`, or next to one that is.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let special = |word: u64| {
+        below(word, 0x20) | below(word ^ (ONES * 0x22), 1) | below(word ^ (ONES * 0x5c), 1) | word
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| special(u64::from_le_bytes(*word)) & HIGH == 0)
+        && rest.iter().all(|&byte| byte < 0x80 && ESCAPES[usize::from(byte)] == PLAIN)
+}
+
 /// Appends `text` as a JSON string, quotes included.
 pub(crate) fn put_string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();

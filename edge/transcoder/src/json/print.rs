@@ -1,9 +1,7 @@
 //! Scalars, written.
 
-use serde::Serialize;
-
-use super::encode::{Encoder, WRONG_WIRE_TYPE, utf8};
-use super::escape::{put_base64, put_string};
+use super::encode::{Encoder, NOT_UTF8, WRONG_WIRE_TYPE};
+use super::escape::{put_base64, put_utf8};
 use crate::table::Scalar;
 use crate::wire::{self, Malformed, Reader};
 
@@ -27,7 +25,7 @@ impl Encoder<'_, '_> {
             Scalar::Float => {
                 let value = f32::from_le_bytes(reader.fixed32()?);
                 if value.is_finite() {
-                    self.put(&value);
+                    self.put_float(value);
                 } else {
                     self.double(f64::from(value));
                 }
@@ -35,53 +33,53 @@ impl Encoder<'_, '_> {
             }
             Scalar::Int32 => {
                 let value = wire::low_u32(reader.varint()?).cast_signed();
-                self.put(&value);
+                self.put(value);
                 Ok(value == 0)
             }
             Scalar::Uint32 => {
                 let value = wire::low_u32(reader.varint()?);
-                self.put(&value);
+                self.put(value);
                 Ok(value == 0)
             }
             Scalar::Sint32 => {
                 let low = u64::from(wire::low_u32(reader.varint()?));
                 let value = wire::unzigzag(low);
-                self.put(&value);
+                self.put(value);
                 Ok(value == 0)
             }
             Scalar::Fixed32 => {
                 let value = u32::from_le_bytes(reader.fixed32()?);
-                self.put(&value);
+                self.put(value);
                 Ok(value == 0)
             }
             Scalar::Sfixed32 => {
                 let value = i32::from_le_bytes(reader.fixed32()?);
-                self.put(&value);
+                self.put(value);
                 Ok(value == 0)
             }
             Scalar::Int64 => {
                 let value = reader.varint()?.cast_signed();
-                self.put_quoted(&value);
+                self.put_quoted(value);
                 Ok(value == 0)
             }
             Scalar::Uint64 => {
                 let value = reader.varint()?;
-                self.put_quoted(&value);
+                self.put_quoted(value);
                 Ok(value == 0)
             }
             Scalar::Sint64 => {
                 let value = wire::unzigzag(reader.varint()?);
-                self.put_quoted(&value);
+                self.put_quoted(value);
                 Ok(value == 0)
             }
             Scalar::Fixed64 => {
                 let value = u64::from_le_bytes(reader.fixed64()?);
-                self.put_quoted(&value);
+                self.put_quoted(value);
                 Ok(value == 0)
             }
             Scalar::Sfixed64 => {
                 let value = i64::from_le_bytes(reader.fixed64()?);
-                self.put_quoted(&value);
+                self.put_quoted(value);
                 Ok(value == 0)
             }
             Scalar::Bool => {
@@ -90,9 +88,8 @@ impl Encoder<'_, '_> {
                 Ok(!value)
             }
             Scalar::String => {
-                let text = utf8(reader.bytes()?)?;
-                put_string(self.out, text);
-                Ok(text.is_empty())
+                let bytes = reader.bytes()?;
+                if put_utf8(self.out, bytes) { Ok(bytes.is_empty()) } else { Err(NOT_UTF8) }
             }
             Scalar::Bytes => {
                 let bytes = reader.bytes()?;
@@ -109,7 +106,7 @@ impl Encoder<'_, '_> {
 
     pub(super) fn double(&mut self, value: f64) {
         if value.is_finite() {
-            self.put(&value);
+            self.put_float(value);
         } else if value.is_nan() {
             self.out.extend_from_slice(b"\"NaN\"");
         } else if value > 0.0 {
@@ -131,17 +128,21 @@ impl Encoder<'_, '_> {
                 self.out.extend_from_slice(name.as_bytes());
                 self.out.push(b'"');
             }
-            _ => self.put(&number),
+            _ => self.put(number),
         }
     }
 
-    /// A number, by the shortest text that reads back the same.
-    fn put(&mut self, number: &impl Serialize) {
-        serde_json::to_writer(&mut *self.out, number).expect("a Vec takes every write");
+    fn put(&mut self, number: impl itoa::Integer) {
+        self.out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// A finite number, by the shortest text that reads back the same.
+    fn put_float(&mut self, number: impl zmij::Float) {
+        self.out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes());
     }
 
     /// 64-bit integers are strings in `ProtoJSON`, because JavaScript's numbers cannot hold them.
-    fn put_quoted(&mut self, number: &impl Serialize) {
+    fn put_quoted(&mut self, number: impl itoa::Integer) {
         self.out.push(b'"');
         self.put(number);
         self.out.push(b'"');

@@ -1,6 +1,6 @@
 //! Well-known types whose JSON is not an object of their fields, written.
 
-use super::encode::{Encoder, Pass, WRONG_WIRE_TYPE, has_duplicates, merge, utf8};
+use super::encode::{Encoder, MapKeys, Pass, WRONG_WIRE_TYPE, has_duplicates, merge, utf8};
 use super::escape::{put_base64, put_string};
 use crate::table::{Form, Message, Type};
 use crate::wire::{self, Malformed, Reader};
@@ -75,7 +75,7 @@ impl<'t> Encoder<'t, '_> {
         let Some(Type::Message(entry)) = message.fields.first().map(|field| field.ty) else {
             return Err(Malformed("struct without fields"));
         };
-        let mut keys = Vec::new();
+        let mut keys = MapKeys::new();
         self.out.push(b'{');
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
