@@ -8,13 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method,
-    header::{
-        ACCESS_CONTROL_REQUEST_METHOD, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, SERVER,
-        STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
-    },
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::ACCESS_CONTROL_REQUEST_METHOD};
 use mesh::{accept::PeerAddr, server::REQUEST_ID};
 use proto::policy::Rate;
 use transcoder::RequestId;
@@ -24,22 +18,11 @@ use crate::{
     client_address::{self, Trusted},
     config::Config,
     limiter::Limiter,
-    refusal,
+    refusal, security_headers,
 };
 
 /// Longest request id that is taken over from a client, in bytes.
 const REQUEST_ID_LENGTH_MAX: usize = 64;
-
-/// Headers of every answer, errors included.
-const SECURITY: [(HeaderName, &str); 7] = [
-    (STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
-    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("x-frame-options"), "DENY"),
-];
 
 /// Paths that are asked for all the time by those who run the platform, and cost nothing.
 const FREE: [&str; 2] = ["/healthz", "/readyz"];
@@ -98,11 +81,7 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
     if let Some(decision) = notes.decision() {
         settings.limiter.policies().describe(&decision, headers);
     }
-    for (name, value) in SECURITY {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    headers.remove(SERVER);
+    security_headers::apply(headers);
     headers.insert(HeaderName::from_static(REQUEST_ID), request_id);
     record.answer(response)
 }

@@ -6,6 +6,8 @@ use ipnet::IpNet;
 use mesh::config::{Configuration, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles};
 use serde::{Deserialize, Serialize};
 
+use crate::cors::Origins;
+
 pub use crate::limiter::LimitsConfig;
 
 /// Settings of the edge, for example `JETWAY_EDGE_SERVER__LISTEN`.
@@ -32,8 +34,22 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Rate limits.
     pub limits: LimitsConfig,
+    /// Pages in browsers.
+    pub browsers: BrowsersConfig,
     /// The file with the clock's offset, for the simulator.
     pub clock_file: Option<PathBuf>,
+}
+
+/// What pages in browsers may do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrowsersConfig {
+    /// The origins of our own pages, for example `https://app.jetway.example`, each exactly as a browser writes it: they may call with credentials and
+    /// read the answers. Pages on the gateway's own origin need not be listed; browsers that send no `Sec-Fetch-Site` need that all the same.
+    pub origins: Vec<String>,
+    /// `{"1": "64 hexadecimal digits"}`: the keys of CSRF tokens, see [`crate::csrf`]. All replicas need the same ones. Without a file a process has
+    /// a key of its own, which is right for one replica; pages get a new token at their next refresh.
+    pub csrf_key_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -48,6 +64,7 @@ impl Default for Config {
             trusted_hops: 0,
             trusted_proxies: Vec::new(),
             limits: LimitsConfig::default(),
+            browsers: BrowsersConfig::default(),
             clock_file: None,
         }
     }
@@ -67,6 +84,11 @@ impl Configuration for Config {
 
     fn check(&self) -> Vec<String> {
         let mut problems = self.tls.check();
+        for origin in &self.browsers.origins {
+            if let Some(problem) = Origins::problem(origin) {
+                problems.push(format!("`browsers.origins`: `{origin}` {problem}"));
+            }
+        }
         problems.extend(self.limits.check());
         problems
     }

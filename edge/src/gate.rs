@@ -17,6 +17,7 @@ use crate::{
     answer::Client,
     limiter::{self, Decision, Limiter},
     served::Methods,
+    session::{Credentials, Sessions},
 };
 
 /// `ErrorInfo.domain` of the gateway's own refusals.
@@ -36,12 +37,13 @@ pub struct PolicyGate {
     verifier: Verifier,
     limiter: Arc<Limiter>,
     methods: Methods,
+    sessions: Sessions,
 }
 
 impl PolicyGate {
-    /// A gate that verifies tokens with `verifier` and counts calls with `limiter`.
-    pub fn new(verifier: Verifier, limiter: Arc<Limiter>) -> Self {
-        Self { verifier, limiter, methods: Methods::default() }
+    /// A gate that verifies tokens with `verifier`, counts calls with `limiter`, and leaves what browsers send by themselves to `sessions`.
+    pub fn new(verifier: Verifier, limiter: Arc<Limiter>, sessions: Sessions) -> Self {
+        Self { verifier, limiter, methods: Methods::default(), sessions }
     }
 
     async fn admit_head(&self, method: &Method, request: &Parts) -> Result<Admission, Status> {
@@ -51,7 +53,14 @@ impl PolicyGate {
         let policy = Policy::of(method.path()).ok_or_else(|| {
             Refusal::Unimplemented.status(DOMAIN, "METHOD_UNKNOWN", "there is no such method")
         })?;
-        let verified = auth::verified(&request.headers, &self.verifier);
+        let credentials = Credentials::of(&request.headers)?;
+        // A call that brings a password or a refresh token needs no session, and must not fail for one that the browser sent along.
+        let brings_its_own = policy.access.public && policy.rate == Rate::Credentials;
+        let verified = if brings_its_own && credentials.by_cookie() {
+            Ok(None)
+        } else {
+            auth::verified(credentials.headers(&request.headers), &self.verifier)
+        };
         // Counted before a bad token is refused: checking one is work, too.
         let user = verified.as_ref().ok().and_then(|claims| Some(claims.as_ref()?.sub));
         if let Some(user) = user {
@@ -64,14 +73,16 @@ impl PolicyGate {
             outcome => outcome?,
         };
         auth::check(&policy.access, claims.as_deref(), None)?;
+        self.sessions.check(&credentials, request, claims.as_deref())?;
 
         let mut metadata = HeaderMap::new();
         if claims.is_some()
-            && let Some(token) = request.headers.get(AUTHORIZATION)
+            && let Some(token) = credentials.headers(&request.headers).get(AUTHORIZATION)
         {
             metadata.insert(AUTHORIZATION, token.clone());
         }
         metadata.insert(HeaderName::from_static(REQUEST_ID), client.request_id.clone());
+        self.sessions.tell(method.service(), &credentials, request, &mut metadata)?;
         Ok(Admission {
             metadata,
             timeout: Some(policy.timeout),
@@ -143,12 +154,13 @@ impl Gate for PolicyGate {
         })
     }
 
-    fn response_headers(&self, _method: &Method, upstream: &HeaderMap, out: &mut HeaderMap) {
+    fn response_headers(&self, method: &Method, upstream: &HeaderMap, out: &mut HeaderMap) {
         for name in SHOWN {
             if let Some(value) = upstream.get(name) {
                 out.insert(HeaderName::from_static(name), value.clone());
             }
         }
+        self.sessions.cookies(method.service(), upstream, &self.verifier, out);
     }
 
     fn observe(&self, outcome: Outcome<'_>) {

@@ -1,6 +1,6 @@
 //! The gateway: REST/JSON for app clients on one address, gRPC to the services behind it.
 //!
-//! One request passes [`answer`] (request id, client address, security headers, access log), then the transcoder, which finds the method by its
+//! One request passes [`answer`] (request id, client address, security headers, access log), [`hygiene`] and [`cors`], then the transcoder, which finds the method by its
 //! `google.api.http` rule and asks the [`gate`] about it: rate limit, access token, policy table, limits of size and time. Then the call goes to
 //! its service over mTLS. Every route comes from the descriptors; there is no list of them here.
 
@@ -8,10 +8,15 @@ mod access_log;
 pub mod answer;
 pub mod client_address;
 pub mod config;
+pub mod cors;
+pub mod csrf;
 pub mod gate;
+pub mod hygiene;
 pub mod limiter;
 mod refusal;
+mod security_headers;
 mod served;
+pub mod session;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +37,13 @@ use mesh::{
 use transcoder::Transcoder;
 
 pub use crate::config::Config;
-use crate::{gate::PolicyGate, limiter::Limiter};
+use crate::{
+    cors::Origins,
+    csrf::{Csrf, Keys},
+    gate::PolicyGate,
+    limiter::Limiter,
+    session::Sessions,
+};
 
 /// How often the limiter forgets clients that have been quiet: most budgets are whole again after a second.
 const LIMITER_SWEEP: Duration = Duration::from_secs(10);
@@ -59,7 +70,10 @@ impl Service for Edge {
             swept.forget_quiet_clients();
             std::future::ready(())
         });
-        Ok(App::Public(router(&context, limiter)?))
+        let browsers = &context.config.browsers;
+        let keys = browsers.csrf_key_file.as_deref().map_or_else(|| Ok(Keys::random()), Keys::load)?;
+        let csrf = Csrf::new(Origins::new(&browsers.origins), keys);
+        Ok(App::Public(router(&context, limiter, Sessions::new(csrf))?))
     }
 }
 
@@ -76,7 +90,7 @@ fn routed_services() -> impl Iterator<Item = (String, &'static str)> {
     })
 }
 
-fn router(context: &Context<Config>, limiter: Arc<Limiter>) -> anyhow::Result<Router> {
+fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) -> anyhow::Result<Router> {
     let config = &context.config;
     let upstreams: [(&str, Channel); 3] = [
         ("identity", context.channel("identity", &config.identity)?),
@@ -85,7 +99,7 @@ fn router(context: &Context<Config>, limiter: Arc<Limiter>) -> anyhow::Result<Ro
     ];
     // A client should see that nothing was refunded, rather than nothing about refunds.
     let mut builder = Transcoder::builder(proto::DESCRIPTOR_SET)
-        .gate(PolicyGate::new(context.verifier.clone(), Arc::clone(&limiter)))
+        .gate(PolicyGate::new(context.verifier.clone(), Arc::clone(&limiter), sessions))
         .error_domain(gate::DOMAIN)
         .always_print_primitive_fields(true);
     for (service, workload) in routed_services() {
@@ -101,6 +115,8 @@ fn router(context: &Context<Config>, limiter: Arc<Limiter>) -> anyhow::Result<Ro
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || ready(&verifier)))
         .fallback_service(transcoder)
+        .layer(middleware::from_fn_with_state(Origins::new(&config.browsers.origins), cors::layer))
+        .layer(middleware::from_fn(hygiene::layer))
         .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
 }
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use axum::{body::Body, response::Response};
 use http::{
-    HeaderValue, StatusCode,
+    Extensions, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use serde_json::json;
-use tonic::Code;
+use tonic::{Code, Status};
+use transcoder::RequestId;
 
 use crate::gate::DOMAIN;
 
@@ -21,6 +22,15 @@ pub(crate) fn too_many(wait: Duration) -> Response {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
+}
+
+/// The refusal of a request with these extensions.
+pub(crate) fn of(http_status: StatusCode, status: &Status, extensions: &Extensions) -> Response {
+    let mut details = vec![error_info(&mesh::status::reason(status))];
+    if let Some(RequestId(id)) = extensions.get() {
+        details.push(json!({ "@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": id }));
+    }
+    build(http_status, status.code(), status.message(), &details)
 }
 
 fn error_info(reason: &str) -> serde_json::Value {

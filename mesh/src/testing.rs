@@ -161,11 +161,17 @@ pub struct Issuer {
 impl Issuer {
     /// Starts one.
     pub async fn start() -> Self {
+        Self::start_with(Routes::default()).await
+    }
+
+    /// Starts one that serves these as well, in the place of `identity`.
+    pub async fn start_with(more: Routes) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ED25519).expect("a key pair");
         let config = IssuerConfig {
             server: free_ports(),
             tls: certificate("identity"),
             x: URL_SAFE_NO_PAD.encode(pair.public_key_raw()),
+            more,
             ..IssuerConfig::default()
         };
         let running =
@@ -180,9 +186,14 @@ impl Issuer {
 
     /// A token for `user` with these roles, good for 15 minutes.
     pub fn token(&self, user: PrincipalId, roles: &[&str]) -> String {
+        self.token_of_session(user, crate::id::generate(), roles)
+    }
+
+    /// The same, for this session.
+    pub fn token_of_session(&self, user: PrincipalId, session: uuid::Uuid, roles: &[&str]) -> String {
         let now = Clock::system_now().as_second();
         self.sign(&serde_json::json!({
-            "iss": run::ISSUER, "aud": AUDIENCE, "sub": user, "sid": crate::id::generate(), "jti": crate::id::generate(),
+            "iss": run::ISSUER, "aud": AUDIENCE, "sub": user, "sid": session, "jti": crate::id::generate(),
             "iat": now, "nbf": now, "exp": now + 900, "auth_time": now, "sv": 1, "roles": roles,
         }))
     }
@@ -204,12 +215,20 @@ struct IssuerConfig {
     telemetry: TelemetryConfig,
     tls: TlsFiles,
     x: String,
+    #[serde(skip)]
+    more: Routes,
 }
 
 impl Default for IssuerConfig {
     fn default() -> Self {
         let tls = TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), roots: PathBuf::new() };
-        Self { server: free_ports(), telemetry: TelemetryConfig::default(), tls, x: String::new() }
+        Self {
+            server: free_ports(),
+            telemetry: TelemetryConfig::default(),
+            tls,
+            x: String::new(),
+            more: Routes::default(),
+        }
     }
 }
 
@@ -244,7 +263,8 @@ impl Service for IssuerService {
             r#use: "sig".to_owned(),
         };
         context.verifier.set_keys(&[crate::token::PublicKey { kid: key.kid.clone(), x: key.x.clone() }]);
-        Ok(App::Mesh(Routes::new(DiscoveryServiceServer::new(Keys(Arc::new(Jwks { keys: vec![key] }))))))
+        let keys = DiscoveryServiceServer::new(Keys(Arc::new(Jwks { keys: vec![key] })));
+        Ok(App::Mesh(context.config.more.add_service(keys)))
     }
 }
 

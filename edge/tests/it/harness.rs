@@ -1,5 +1,7 @@
 //! An edge, an issuer of tokens, and a `bookings` that says what reached it.
 
+mod authentication;
+
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -23,13 +25,18 @@ use mesh::{
     run::{self, App, Context, Running, Service},
     testing::{self, Issuer},
 };
-use proto::bookings::v1::{
-    CreateHoldRequest, GetHoldRequest, Hold, ReleaseHoldRequest,
-    hold_service_server::{HoldService, HoldServiceServer},
+use proto::{
+    bookings::v1::{
+        CreateHoldRequest, GetHoldRequest, Hold, ReleaseHoldRequest,
+        hold_service_server::{HoldService, HoldServiceServer},
+    },
+    identity::v1::authentication_service_server::AuthenticationServiceServer,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tonic::{Request as Call, Response as Reply, Status, metadata::MetadataMap, service::Routes};
+
+pub(crate) use self::authentication::Authentication;
 
 /// What reached the service.
 pub(crate) struct Seen {
@@ -56,6 +63,7 @@ pub(crate) struct TestEdge {
     edge: Running,
     pub(crate) bookings: Option<Running>,
     pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
+    pub(crate) authentication: Authentication,
     issuer: Issuer,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -66,7 +74,14 @@ impl TestEdge {
     }
 
     pub(crate) async fn start_with(limits: LimitsConfig) -> Self {
-        let issuer = Issuer::start().await;
+        Self::start_configured(|config| config.limits = limits).await
+    }
+
+    /// Starts one with limits that no test meets, and what `configure` changes.
+    pub(crate) async fn start_configured(configure: impl FnOnce(&mut Config)) -> Self {
+        let authentication = Authentication::default();
+        let routes = Routes::new(AuthenticationServiceServer::new(authentication.clone()));
+        let issuer = Issuer::start_with(routes).await;
         let seen = Arc::default();
         let config = ScriptedConfig {
             identity: issuer.target(),
@@ -75,26 +90,32 @@ impl TestEdge {
             ..ScriptedConfig::default()
         };
         let bookings = run::start::<Scripted>(config, Clock::system(None)).await.expect("bookings starts");
-        let config = Config {
+        let mut config = Config {
             server: testing::free_ports(),
             tls: testing::certificate("edge"),
             identity: issuer.target(),
             bookings: TargetConfig { address: bookings.address().to_string() },
             // Nobody listens on the discard port: payments is away.
             payments: TargetConfig { address: "127.0.0.1:9".to_owned() },
-            limits,
+            limits: LimitsConfig::default().times(1000),
             ..Config::default()
         };
+        configure(&mut config);
         let edge = run::start::<Edge>(config, Clock::system(None)).await.expect("the edge starts");
         edge.ready().await;
         bookings.ready().await;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { edge, bookings: Some(bookings), seen, issuer, client }
+        Self { edge, bookings: Some(bookings), seen, authentication, issuer, client }
     }
 
     /// A customer's token.
     pub(crate) fn token(&self, roles: &[&str]) -> String {
         self.issuer.token(PrincipalId::generate(), roles)
+    }
+
+    /// A customer's token for this session.
+    pub(crate) fn token_of_session(&self, session: uuid::Uuid) -> String {
+        self.issuer.token_of_session(PrincipalId::generate(), session, &["customer"])
     }
 
     pub(crate) async fn send(
@@ -197,11 +218,15 @@ impl HoldService for Holds {
         Ok(reply)
     }
 
-    async fn get_hold(&self, _: Call<GetHoldRequest>) -> Result<Reply<Hold>, Status> {
+    async fn get_hold(&self, call: Call<GetHoldRequest>) -> Result<Reply<Hold>, Status> {
+        let metadata = call.metadata().clone();
+        self.0.lock().expect("no panic").push(Seen { metadata, request_id: String::new() });
         Ok(Reply::new(Hold::default()))
     }
 
-    async fn release_hold(&self, _: Call<ReleaseHoldRequest>) -> Result<Reply<Hold>, Status> {
+    async fn release_hold(&self, call: Call<ReleaseHoldRequest>) -> Result<Reply<Hold>, Status> {
+        let metadata = call.metadata().clone();
+        self.0.lock().expect("no panic").push(Seen { metadata, request_id: String::new() });
         Ok(Reply::new(Hold::default()))
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Where reasons are given.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 13] = [
     "identity/src/error.rs",
     "bookings/src/error.rs",
     "payments/src/error.rs",
@@ -11,7 +11,11 @@ const SOURCES: [&str; 9] = [
     "mesh/src/client.rs",
     "mesh/src/server.rs",
     "mesh/src/validate/service.rs",
+    "edge/src/cors.rs",
+    "edge/src/csrf.rs",
     "edge/src/gate.rs",
+    "edge/src/hygiene.rs",
+    "edge/src/session.rs",
     "edge/transcoder/src/error.rs",
 ];
 

@@ -1,0 +1,214 @@
+//! What a client cannot say in headers: who it is, where it comes from, or two things at once.
+//!
+//! Services of ours are told nothing but what the gate writes. Other services may believe what stands in a header, and some servers take `_` for
+//! `-` in its name: therefore names that speak of identity are taken out, in either spelling, before anything else sees the request. The client's
+//! address was read from `X-Forwarded-For` before, as far as proxies of ours wrote it.
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
+    header::{AUTHORIZATION, HOST},
+    uri::Authority,
+};
+use mesh::status::Refusal;
+use tonic::Status;
+
+use crate::{gate::DOMAIN, refusal};
+
+/// Beginnings of names that are taken out: what gateways, meshes and servers tell the services behind them.
+const RESERVED_PREFIXES: [&str; 16] = [
+    "x-auth-",
+    "x-authenticated-",
+    "x-client-cert",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-goog-authenticated-",
+    "x-internal-",
+    "x-jetway-",
+    "x-original-",
+    "x-peer-",
+    "x-remote-",
+    "x-ssl-",
+    "x-user-",
+    "ssl-client-",
+    "remote-",
+    "proxy-",
+];
+
+/// Names that are taken out. Trace contexts, because a trace that a client could name would be one that it could fill.
+const RESERVED: [&str; 17] = [
+    "baggage",
+    "cf-connecting-ip",
+    "client-ip",
+    "forwarded",
+    "proxy",
+    "ssl-client-cert",
+    "traceparent",
+    "tracestate",
+    "true-client-ip",
+    "via",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-real-ip",
+    "x-rewrite-url",
+    "x-spiffe-id",
+    "x-user",
+];
+
+/// Names that begin as reserved ones do, and are the client's to say.
+const PUBLIC: [&str; 2] = ["x-jetway-csrf", "x-user-agent"];
+
+/// Names that count only as they are written, and that `grpc-metadata-` cannot name.
+const EXACT: [&str; 14] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "grpc-timeout",
+    "host",
+    "idempotency-key",
+    "set-cookie",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-jetway-csrf",
+    "x-request-id",
+];
+
+/// In front of what the transcoder passes on as metadata.
+const METADATA: &str = "grpc-metadata-";
+
+/// The layer.
+pub async fn layer(mut request: Request, next: Next) -> Response {
+    if let Err(status) = check(&request) {
+        return refusal::of(StatusCode::BAD_REQUEST, &status, request.extensions());
+    }
+    strip(request.headers_mut());
+    next.run(request).await
+}
+
+/// Refuses what two readers could read differently (RFC 9112, 3.2; RFC 9113, 8.3.1).
+fn check(request: &Request) -> Result<(), Status> {
+    let headers = request.headers();
+    for name in [HOST, AUTHORIZATION] {
+        if headers.get_all(&name).iter().nth(1).is_some() {
+            return Err(refused("HEADER_REPEATED", &name, "must be sent once"));
+        }
+    }
+    let host = match headers.get(HOST) {
+        Some(host) => Some(authority(host).ok_or_else(|| refused("HOST_INVALID", &HOST, "is no host"))?),
+        None if request.version() < Version::HTTP_2 && request.uri().authority().is_none() => {
+            return Err(refused("HOST_INVALID", &HOST, "is missing"));
+        }
+        None => None,
+    };
+    match (host, request.uri().authority()) {
+        (Some(host), Some(target)) if host != *target => {
+            Err(refused("HOST_INVALID", &HOST, "is another one than the target's"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn authority(host: &HeaderValue) -> Option<Authority> {
+    let authority: Authority = host.to_str().ok()?.parse().ok()?;
+    (!authority.as_str().contains('@')).then_some(authority)
+}
+
+fn refused(reason: &str, name: &HeaderName, why: &str) -> Status {
+    let field = name.as_str().to_owned();
+    let message = format!("the header `{name}` {why}");
+    Refusal::InvalidArgument { field }.status(DOMAIN, reason, message)
+}
+
+/// Takes the reserved headers out.
+fn strip(headers: &mut HeaderMap) {
+    let reserved: Vec<HeaderName> = headers.keys().filter(|name| is_reserved(name)).cloned().collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+}
+
+fn is_reserved(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if !name.contains('_') {
+        return is_reserved_name(name);
+    }
+    let mapped = name.replace('_', "-");
+    is_reserved_name(&mapped) || EXACT.contains(&mapped.as_str())
+}
+
+/// As [`is_reserved`], of a name that has no `_`.
+fn is_reserved_name(name: &str) -> bool {
+    if let Some(metadata) = name.strip_prefix(METADATA) {
+        return EXACT.contains(&metadata) || metadata.starts_with("grpc-") || is_reserved_name(metadata);
+    }
+    !PUBLIC.contains(&name)
+        && (RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserved(name: &str) -> bool {
+        is_reserved(&name.parse().unwrap())
+    }
+
+    #[test]
+    fn a_name_that_speaks_of_identity_is_reserved_in_either_spelling() {
+        for name in [
+            "x-user-id",
+            "x_user_id",
+            "X_User-Id",
+            "x-jetway-refresh-token",
+            "x_jetway_cookies_allowed",
+            "x-forwarded-for",
+            "x_forwarded_proto",
+            "forwarded",
+            "x-real-ip",
+            "x_real_ip",
+            "x-peer-workload",
+            "x-client-cert",
+            "x-ssl-client-dn",
+            "remote-user",
+            "proxy",
+            "traceparent",
+            "grpc-metadata-x-user-id",
+            "grpc_metadata_x_user_id",
+            "grpc-metadata-x_user_id",
+            "grpc-metadata-grpc-metadata-x-user-id",
+            "grpc-metadata-authorization",
+            "grpc-metadata-cookie",
+            "grpc-metadata-grpc-timeout",
+            "idempotency_key",
+            "content_length",
+            "transfer_encoding",
+        ] {
+            assert!(reserved(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_clients_may_say_stays() {
+        for name in [
+            "authorization",
+            "cookie",
+            "host",
+            "idempotency-key",
+            "x-request-id",
+            "x-jetway-csrf",
+            "x-user-agent",
+            "user-agent",
+            "x-grpc-web",
+            "grpc-timeout",
+            "grpc-metadata-tenant",
+            "last-event-id",
+            "accept_something",
+        ] {
+            assert!(!reserved(name), "{name}");
+        }
+    }
+}
