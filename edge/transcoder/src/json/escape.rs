@@ -39,19 +39,37 @@ pub(crate) fn put_utf8(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     true
 }
 
+const ONES: u64 = u64::MAX / 0xff;
+const HIGH: u64 = ONES * 0x80;
+
+/// The high bit of each byte of the result tells whether the byte of `word` cannot stand for itself in a JSON string. Above the
+/// lowest that cannot, others may be marked by mistake.
+fn special(word: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(word);
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    (below(word, 0x20) | below(word ^ (ONES * 0x22), 1) | below(word ^ (ONES * 0x5c), 1)) & HIGH
+}
+
 /// Whether all bytes are ASCII that stands for itself in a JSON string. Most text is, and one test for eight bytes at a time
 /// tells so faster than it can be validated and escaped.
 fn is_plain(bytes: &[u8]) -> bool {
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = ONES * 0x80;
-    // The high bit of a byte of the result is set when the byte is below `limit`, or next to one that is.
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-    let special = |word: u64| {
-        below(word, 0x20) | below(word ^ (ONES * 0x22), 1) | below(word ^ (ONES * 0x5c), 1) | word
-    };
     let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().all(|word| special(u64::from_le_bytes(*word)) & HIGH == 0)
+    words.iter().all(|word| special(*word) | (u64::from_le_bytes(*word) & HIGH) == 0)
         && rest.iter().all(|&byte| byte < 0x80 && ESCAPES[usize::from(byte)] == PLAIN)
+}
+
+/// How many bytes come before the first quote, backslash or control character.
+pub(super) fn plain_length(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let found = special(*word);
+        if found != 0 {
+            let within = found.trailing_zeros() / 8;
+            return index * 8 + usize::try_from(within).expect("at most 7");
+        }
+    }
+    let tail = rest.iter().take_while(|&&byte| ESCAPES[usize::from(byte)] == PLAIN).count();
+    words.len() * 8 + tail
 }
 
 /// Appends `text` as a JSON string, quotes included.

@@ -1,5 +1,6 @@
 //! Strict RFC 8259 tokens.
 
+use super::escape::plain_length;
 use crate::violation::Violation;
 
 /// Reads JSON text from left to right.
@@ -103,6 +104,7 @@ impl<'a> Lexer<'a> {
         let mut from = self.at;
         let mut escaped = false;
         loop {
+            self.at += plain_length(&bytes[self.at..]);
             match bytes.get(self.at) {
                 Some(b'"') => {
                     let tail = &self.text[from..self.at];
@@ -124,8 +126,7 @@ impl<'a> Lexer<'a> {
                     scratch.push(unescaped);
                     from = self.at;
                 }
-                Some(0..=0x1f) => return Err(self.syntax("no raw control character in a string")),
-                Some(_) => self.at += 1,
+                Some(_) => return Err(self.syntax("no raw control character in a string")),
                 None => return Err(self.syntax("`\"`")),
             }
         }
