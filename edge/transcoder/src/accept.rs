@@ -22,6 +22,22 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
+/// The media type of the body, without parameters and in the client's own case; `None` when it is absent, given twice or in
+/// a charset other than UTF-8.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let mut parts = value.to_str().ok()?.split(';').map(str::trim);
+    let media = parts.next()?;
+    let utf8 = parts.all(|parameter| {
+        parameter.split_once('=').is_none_or(|(name, value)| {
+            !name.trim().eq_ignore_ascii_case("charset")
+                || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    });
+    utf8.then_some(media)
+}
+
 /// The index of the offered media type that the client likes best, the first of equals; `None` when it takes none.
 ///
 /// Source: RFC 9110, section 12.5.1.

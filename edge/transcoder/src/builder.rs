@@ -13,6 +13,7 @@ use tower::{Service, ServiceExt as _};
 use crate::body::BoxError;
 use crate::gate::{Gate, Method, Open};
 use crate::json::encode::EncodeOptions;
+use crate::metadata::{Allowed, Policy};
 use crate::route::matcher::Matcher;
 use crate::route::rule::{self, BodyRule, Route};
 use crate::service::{Entry, Shared, Transcoder};
@@ -39,6 +40,14 @@ pub enum BuildError {
         /// What is wrong.
         why: String,
     },
+    /// A header cannot be forwarded.
+    #[error("metadata `{name}` {why}")]
+    Metadata {
+        /// The name that was given.
+        name: String,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// Two rules answer to the same requests.
     #[error("methods `{first}` and `{second}` have the same HTTP method and path")]
     Ambiguous {
@@ -55,6 +64,9 @@ pub struct Builder {
     upstreams: Vec<(String, Upstream)>,
     gate: Arc<dyn Gate>,
     settings: Settings,
+    metadata_from_clients: Vec<String>,
+    metadata_to_clients: Vec<String>,
+    all_metadata: bool,
     error_domain: String,
 }
 
@@ -93,6 +105,9 @@ impl Builder {
                 depth_max: 100,
                 reply_bytes_max: 64 << 20,
             },
+            metadata_from_clients: Vec::new(),
+            metadata_to_clients: Vec::new(),
+            all_metadata: false,
             error_domain: "transcoder".to_owned(),
         }
     }
@@ -171,6 +186,34 @@ impl Builder {
         self
     }
 
+    /// Lets these headers of a request go upstream as metadata, in every protocol; over REST also as `Grpc-Metadata-<name>`.
+    /// Values of names that end in `-bin` are base64. By default no header passes, and what the [`Gate`] gives under the
+    /// same name always replaces the client's.
+    ///
+    /// `Host`, `TE`, `Content-*`, the headers of the connection and `grpc-*` cannot be named.
+    #[must_use]
+    pub fn request_metadata<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.metadata_from_clients.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Shows these metadata of a reply, leading and trailing, to the client: over REST as `Grpc-Metadata-<name>`, in the other
+    /// protocols in their own way. By default only what [`Gate::response_headers`] copies is shown.
+    #[must_use]
+    pub fn response_metadata<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.metadata_to_clients.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets all custom metadata pass in both directions, for a gateway in front of services that judge for themselves. Not what
+    /// means something to HTTP, a browser or a proxy: `Authorization`, `Cookie`, `User-Agent`, `X-Forwarded-For` and their
+    /// like pass only when they are named. Over REST only `Grpc-Metadata-<name>` is custom metadata. Off by default.
+    #[must_use]
+    pub fn all_metadata(mut self, yes: bool) -> Self {
+        self.all_metadata = yes;
+        self
+    }
+
     /// The `domain` of the `google.rpc.ErrorInfo` in the errors that the transcoder makes itself, such as `edge.example.com`.
     /// Errors of the upstream and of the [`Gate`] keep their own. `transcoder` by default.
     #[must_use]
@@ -224,6 +267,17 @@ impl Builder {
                 entries.push(Entry::new(&tables, method, upstream.clone(), input, output));
             }
         }
+        let allowed = |names: Vec<String>| {
+            let mut allowed = Allowed::new(self.all_metadata);
+            for name in names {
+                allowed.add(&name).map_err(|why| BuildError::Metadata { name, why })?;
+            }
+            Ok::<Allowed, BuildError>(allowed)
+        };
+        let metadata = Policy {
+            request: allowed(self.metadata_from_clients)?,
+            response: allowed(self.metadata_to_clients)?,
+        };
         let by_path = entries.iter().enumerate().map(|(index, entry)| (entry.method.path().into(), index));
         Ok(Transcoder::new(Shared {
             tables,
@@ -233,6 +287,7 @@ impl Builder {
             entries,
             gate: self.gate,
             settings: self.settings,
+            metadata,
             error_domain: self.error_domain,
         }))
     }

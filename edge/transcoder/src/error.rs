@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use prost::Message as _;
 use prost_types::Any;
 use tonic::Code;
@@ -31,6 +31,14 @@ pub(crate) struct Problem {
     /// For the host's log, never for the client.
     pub(crate) cause: Option<String>,
 }
+
+/// What the path of a method takes that has one request and one reply.
+const UNARY_TYPES: &str = "application/json, application/proto, application/grpc, application/grpc-web, \
+    application/grpc-web-text";
+
+/// What the path of a method takes that has a stream in one direction at least.
+const STREAM_TYPES: &str = "application/connect+json, application/connect+proto, application/grpc, \
+    application/grpc-web, application/grpc-web-text";
 
 const TYPE_PREFIX: &str = "type.googleapis.com/";
 
@@ -119,6 +127,53 @@ impl Problem {
         let message = "the request must be application/json in UTF-8";
         Self::own(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message)
             .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+
+    /// 415 of a request to the path of a method.
+    pub(crate) fn unsupported_protocol(stream: bool) -> Box<Self> {
+        let types = if stream { STREAM_TYPES } else { UNARY_TYPES };
+        let message = format!("the method takes {types}");
+        let mut problem = Self::own(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message)
+            .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        problem.headers.insert(HeaderName::from_static("accept-post"), HeaderValue::from_static(types));
+        problem
+    }
+
+    /// There is no such path. In gRPC it is a code of its own.
+    pub(crate) fn method_unknown() -> Box<Self> {
+        Self::own(Code::Unimplemented, "METHOD_UNKNOWN", "there is no such method")
+            .with_http(StatusCode::NOT_FOUND)
+    }
+
+    /// 505.
+    pub(crate) fn http2_required() -> Box<Self> {
+        Self::own(Code::Unimplemented, "HTTP2_REQUIRED", "gRPC needs HTTP/2; over HTTP/1.1 there is gRPC-Web")
+            .with_http(StatusCode::HTTP_VERSION_NOT_SUPPORTED)
+    }
+
+    /// A message of a stream, or of a protocol whose code for it is this one.
+    pub(crate) fn message_too_large(limit: usize) -> Box<Self> {
+        let message = format!("a message of the request is larger than {limit} bytes");
+        Self::own(Code::ResourceExhausted, "BODY_TOO_LARGE", message).with_http(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// A unary request of a protocol that has a code for too much.
+    pub(crate) fn in_codes_of_grpc(mut self: Box<Self>) -> Box<Self> {
+        if self.http == Some(StatusCode::PAYLOAD_TOO_LARGE) {
+            self.code = Code::ResourceExhausted;
+        }
+        self
+    }
+
+    /// The request is compressed in a way that is not known here.
+    pub(crate) fn compression_unsupported(known: &str) -> Box<Self> {
+        let message = format!("supported compressions are {known}");
+        Self::own(Code::Unimplemented, "COMPRESSION_UNSUPPORTED", message)
+    }
+
+    /// A method that takes one message was sent none, or several.
+    pub(crate) fn not_one_message() -> Box<Self> {
+        Self::own(Code::Unimplemented, "NOT_ONE_MESSAGE", "the method takes exactly one message")
     }
 
     pub(crate) fn not_acceptable(offered: &str) -> Box<Self> {
@@ -269,7 +324,7 @@ impl Problem {
     }
 
     /// Whole seconds of `google.rpc.RetryInfo`, rounded up, for the codes that ask to come back.
-    fn retry_after(&self) -> Option<u64> {
+    pub(crate) fn retry_after(&self) -> Option<u64> {
         if !matches!(self.code, Code::ResourceExhausted | Code::Unavailable) {
             return None;
         }
@@ -277,6 +332,14 @@ impl Problem {
         let delay = pb::RetryInfo::decode(&*detail.value).ok()?.retry_delay?;
         let seconds = u64::try_from(delay.seconds).ok()?;
         Some(seconds + u64::from(delay.nanos > 0))
+    }
+
+    pub(crate) fn details(&self) -> &[Any] {
+        &self.details
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {

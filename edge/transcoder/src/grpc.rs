@@ -2,13 +2,13 @@
 //!
 //! Source: *gRPC over HTTP2*, the protocol specification.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body::Body as _;
 use tonic::Code;
 
 use crate::error::Problem;
@@ -31,8 +31,8 @@ pub(crate) enum Next {
 }
 
 /// The messages of an answer, one by one as they come.
-pub(crate) struct Messages {
-    body: tonic::body::Body,
+pub(crate) struct Messages<B = tonic::body::Body> {
+    body: B,
     /// The last frame of the body, as far as it is unread.
     chunk: Bytes,
     /// A message of which only a part has come.
@@ -49,29 +49,24 @@ impl Messages {
         message_bytes_max: usize,
     ) -> Result<(HeaderMap, Self), Box<Problem>> {
         let (parts, body) = response.into_parts();
-        if parts.status != StatusCode::OK {
-            let cause = format!("HTTP status {} from upstream", parts.status.as_u16());
-            return Err(match parts.status {
-                StatusCode::TOO_MANY_REQUESTS
-                | StatusCode::BAD_GATEWAY
-                | StatusCode::SERVICE_UNAVAILABLE
-                | StatusCode::GATEWAY_TIMEOUT => Problem::upstream_unavailable(cause),
-                _ => Problem::bad_gateway(cause),
-            });
-        }
-        let grpc = parts
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
-            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
-        let trailers_only = parts.headers.contains_key("grpc-status");
-        if !grpc && !trailers_only {
-            return Err(Problem::bad_gateway("content type is not application/grpc"));
-        }
+        let trailers_only = check_head(parts.status, &parts.headers)?;
         let trailers = trailers_only.then(|| parts.headers.clone());
-        let messages =
-            Self { body, chunk: Bytes::new(), partial: BytesMut::new(), message_bytes_max, trailers };
-        Ok((parts.headers, messages))
+        Ok((parts.headers, Self { trailers, ..Self::of(body, message_bytes_max) }))
+    }
+}
+
+impl<B> Messages<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: fmt::Display,
+{
+    /// The messages of a body whose head is known to be good.
+    pub(crate) fn of(body: B, message_bytes_max: usize) -> Self {
+        Self { body, chunk: Bytes::new(), partial: BytesMut::new(), message_bytes_max, trailers: None }
+    }
+
+    pub(crate) fn body_mut(&mut self) -> &mut B {
+        &mut self.body
     }
 
     /// The trailers, once [`Next::End`] or an error has come.
@@ -164,6 +159,33 @@ impl Messages {
     }
 }
 
+/// Whether an answer is without a body and has its status in its headers.
+///
+/// # Errors
+///
+/// When its head is not one of gRPC.
+pub(crate) fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<bool, Box<Problem>> {
+    if status != StatusCode::OK {
+        let cause = format!("HTTP status {} from upstream", status.as_u16());
+        return Err(match status {
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Problem::upstream_unavailable(cause),
+            _ => Problem::bad_gateway(cause),
+        });
+    }
+    let grpc = headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
+    let trailers_only = headers.contains_key("grpc-status");
+    if !grpc && !trailers_only {
+        return Err(Problem::bad_gateway("content type is not application/grpc"));
+    }
+    Ok(trailers_only)
+}
+
 /// The length that a prefix declares.
 fn declared(prefix: &[u8]) -> Result<usize, &'static str> {
     let [flag, a, b, c, d, ..] = *prefix else { return Err("short prefix") };
@@ -193,6 +215,18 @@ pub(crate) fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
     }
 }
 
+/// The time that a client's `grpc-timeout` gives the call.
+///
+/// # Errors
+///
+/// 400 when it is malformed.
+pub(crate) fn client_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Box<Problem>> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let timeout = parse_timeout(value);
+    let malformed = || Problem::bad_request("`grpc-timeout` must be at most 8 digits and a unit");
+    timeout.map(Some).ok_or_else(malformed)
+}
+
 /// The header for a timeout, in the finest unit that holds it in eight digits, rounded down.
 pub(crate) fn timeout_value(timeout: Duration) -> Option<HeaderValue> {
     const LIMIT: u128 = 100_000_000;
@@ -209,11 +243,10 @@ pub(crate) fn timeout_value(timeout: Duration) -> Option<HeaderValue> {
 /// Whether a header of the host may go upstream: not what belongs to the connection or to gRPC itself.
 pub(crate) fn forwardable(name: &str) -> bool {
     !name.starts_with("grpc-")
+        && !name.starts_with("content-")
         && !matches!(
             name,
             "connection"
-                | "content-length"
-                | "content-type"
                 | "host"
                 | "keep-alive"
                 | "proxy-connection"

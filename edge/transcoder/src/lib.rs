@@ -11,6 +11,11 @@
 //! 5. The reply's wire bytes are turned into JSON in one pass, message by message when it is a stream. Whatever fails is
 //!    answered with `google.rpc.Status` as JSON.
 //!
+//! The same methods, and those without a rule, are served as gRPC, gRPC-Web and Connect under `/package.Service/Method`, told
+//! apart by `Content-Type`. The gate is asked alike, and an error has the shape of its protocol. gRPC, gRPC-Web and the
+//! binary streams of Connect are passed through message by message as they come, without a look into them; the deadline, the
+//! metadata and the limit of each message hold all the same.
+//!
 //! An error that is made here, and not upstream or by the gate, has a `google.rpc.ErrorInfo` with a stable reason to branch
 //! on, in the domain of [`Builder::error_domain`]:
 //!
@@ -24,6 +29,10 @@
 //! | `BODY_TOO_LARGE`, `URI_TOO_LONG` | 413, 414 | over a limit |
 //! | `UNSUPPORTED_MEDIA_TYPE` | 415 | the body is not JSON |
 //! | `STREAMING_UNSUPPORTED` | 501 | the method takes a stream |
+//! | `METHOD_UNKNOWN` | 404 | gRPC, gRPC-Web, Connect: there is no such method; the code is `UNIMPLEMENTED` |
+//! | `NOT_ONE_MESSAGE` | 501 | gRPC, gRPC-Web, Connect: no message, or several, for a method that takes one |
+//! | `COMPRESSION_UNSUPPORTED` | 501 | Connect: the message names which compressions there are |
+//! | `HTTP2_REQUIRED` | 505 | gRPC over HTTP/1.1 |
 //! | `UPSTREAM_INVALID` | 502 | the upstream's answer cannot be read |
 //! | `UPSTREAM_UNAVAILABLE` | 503 | the upstream cannot be reached; with `RetryInfo` |
 //! | `DEADLINE_EXCEEDED` | 504 | the time is over |
@@ -48,6 +57,7 @@ mod grpc;
 mod http_body;
 mod json;
 mod mask;
+mod metadata;
 mod openapi;
 mod percent;
 mod protocol;

@@ -12,6 +12,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
+use prost_types::method_options::IdempotencyLevel;
 use tokio::time::Instant;
 use tonic::Code;
 use tower::Service;
@@ -23,6 +24,7 @@ use crate::error::Problem;
 use crate::gate::{Gate, Method, Outcome, RequestId};
 use crate::grpc::{self, Messages, Next};
 use crate::json::encode;
+use crate::metadata::{Naming, Policy};
 use crate::protocol;
 use crate::read;
 use crate::request;
@@ -42,6 +44,8 @@ pub(crate) struct Entry {
     pub(crate) output: usize,
     pub(crate) client_stream: bool,
     pub(crate) server_stream: bool,
+    /// Whether the method may be called with GET.
+    pub(crate) no_side_effects: bool,
     /// Index of the field `update_mask` of the request, when it is a `FieldMask`.
     pub(crate) update_mask: Option<usize>,
 }
@@ -62,6 +66,12 @@ impl Entry {
         Self {
             client_stream: method.descriptor().is_client_streaming(),
             server_stream: method.descriptor().is_server_streaming(),
+            no_side_effects: method
+                .descriptor()
+                .method_descriptor_proto()
+                .options
+                .as_ref()
+                .is_some_and(|options| options.idempotency_level() == IdempotencyLevel::NoSideEffects),
             method,
             upstream,
             input,
@@ -79,10 +89,10 @@ pub(crate) struct Shared {
     /// Every method of every served service, also those without a rule.
     pub(crate) entries: Vec<Entry>,
     /// Index of each entry by its path, `/package.Service/Method`.
-    #[expect(dead_code, reason = "for the protocols that call a method by its path")]
     pub(crate) by_path: HashMap<Box<str>, usize>,
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) settings: Settings,
+    pub(crate) metadata: Policy,
     /// `google.rpc.ErrorInfo.domain` of the errors that are made here.
     pub(crate) error_domain: String,
 }
@@ -219,7 +229,7 @@ enum Routed {
 }
 
 /// The longest path and query that are looked at, in bytes.
-const URI_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const URI_BYTES_MAX: usize = 8 * 1024;
 
 type Segments = Vec<(usize, usize)>;
 
@@ -287,14 +297,8 @@ where
     let offered: &[&str] = if entry.server_stream { &Framing::MEDIA_TYPES } else { JSON };
     let offer = if raw { Some(0) } else { accept::negotiate(&parts.headers, offered) };
     let offer = offer.ok_or_else(|| Problem::not_acceptable(&offered.join(", ")))?;
-    let client_timeout = match parts.headers.get("grpc-timeout") {
-        None => None,
-        Some(value) => Some(
-            grpc::parse_timeout(value)
-                .ok_or_else(|| Problem::bad_request("`grpc-timeout` must be at most 8 digits and a unit"))?,
-        ),
-    };
-    let admission = upstream::admit(shared, entry, parts).await?;
+    let client_timeout = grpc::client_timeout(&parts.headers)?;
+    let admission = upstream::admit(shared, entry, parts, Naming::Prefixed).await?;
     if entry.client_stream {
         return Err(Problem::streaming_unsupported());
     }
@@ -307,13 +311,13 @@ where
     let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
     let response = upstream::call(entry, &admission, deadline, message).await?;
     let (headers, mut messages) = Messages::new(response, shared.settings.reply_bytes_max)?;
-    upstream::answered(shared, entry, &headers, answered);
+    upstream::answered(shared, entry, Naming::Prefixed, &headers, answered);
     let first = within(deadline, messages.next()).await;
     let first = match first.and_then(|next| next) {
         Ok(next) => next,
         Err(problem) => {
             if let Some(trailers) = messages.trailers() {
-                upstream::answered(shared, entry, trailers, answered);
+                upstream::answered(shared, entry, Naming::Prefixed, trailers, answered);
             }
             return Err(problem);
         }
@@ -344,7 +348,7 @@ async fn unary(
     };
     let end = within(deadline, messages.next()).await.and_then(|next| next);
     if let Some(trailers) = messages.trailers() {
-        upstream::answered(shared, entry, trailers, answered);
+        upstream::answered(shared, entry, Naming::Prefixed, trailers, answered);
     }
     if let Next::Message(_) = end? {
         return Err(Problem::bad_gateway("a unary call answered two messages"));

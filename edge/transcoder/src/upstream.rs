@@ -11,11 +11,20 @@ use tower::ServiceExt as _;
 use crate::error::Problem;
 use crate::gate::Admission;
 use crate::grpc;
+use crate::metadata::{self, Naming};
 use crate::service::{Entry, Shared};
 
-/// Asks the host about the call.
-pub(crate) async fn admit(shared: &Shared, entry: &Entry, parts: &Parts) -> Result<Admission, Box<Problem>> {
-    shared.gate.admit(&entry.method, parts).await.map_err(|status| Problem::from_status(&status))
+/// Asks the host about the call, and adds the metadata of the client that may pass.
+pub(crate) async fn admit(
+    shared: &Shared,
+    entry: &Entry,
+    parts: &Parts,
+    naming: Naming,
+) -> Result<Admission, Box<Problem>> {
+    let mut admission =
+        shared.gate.admit(&entry.method, parts).await.map_err(|status| Problem::from_status(&status))?;
+    metadata::add_request(&shared.metadata, naming, &parts.headers, &mut admission.metadata)?;
+    Ok(admission)
 }
 
 /// Asks the host about the request message, if it wants to be asked. For requests of one message, before [`call`].
@@ -92,8 +101,15 @@ pub(crate) async fn send(
 }
 
 /// Adds what the client may see of the upstream's headers or trailers to the answer.
-pub(crate) fn answered(shared: &Shared, entry: &Entry, upstream: &HeaderMap, out: &mut HeaderMap) {
+pub(crate) fn answered(
+    shared: &Shared,
+    entry: &Entry,
+    naming: Naming,
+    upstream: &HeaderMap,
+    out: &mut HeaderMap,
+) {
     shared.gate.response_headers(&entry.method, upstream, out);
+    metadata::add_response(&shared.metadata, naming, upstream, out);
 }
 
 /// The result of `work`, unless the deadline comes first.

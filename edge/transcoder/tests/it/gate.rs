@@ -24,7 +24,7 @@ impl Recorder {
         self.outcomes.lock().unwrap().clone()
     }
 
-    fn new(admission: Admission) -> Self {
+    pub(crate) fn new(admission: Admission) -> Self {
         Self { admission, outcomes: Arc::default() }
     }
 }
@@ -49,6 +49,28 @@ impl Gate for Recorder {
         let cause = outcome.cause.unwrap_or("-");
         let line = format!("{method} {:?} {} {cause}", outcome.code, outcome.http_status.as_u16());
         self.outcomes.lock().unwrap().push(line);
+    }
+}
+
+/// Refuses everything, with a message that no header can hold as it is, a detail and a header.
+pub(crate) struct Closed;
+
+impl Gate for Closed {
+    fn admit<'a>(
+        &'a self,
+        _method: &'a Method,
+        _request: &'a http::request::Parts,
+    ) -> BoxFuture<'a, Result<Admission, Status>> {
+        let info = tonic_types::pb::ErrorInfo { reason: "NO".to_owned(), ..Default::default() };
+        let detail = prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
+            value: info.encode_to_vec(),
+        };
+        let details = tonic_types::pb::Status { code: 7, message: String::new(), details: vec![detail] };
+        let code = tonic::Code::PermissionDenied;
+        let mut status = Status::with_details(code, "not “you” 100%\n", details.encode_to_vec().into());
+        status.metadata_mut().insert("x-extra", "1".parse().unwrap());
+        Box::pin(std::future::ready(Err(status)))
     }
 }
 

@@ -148,7 +148,9 @@ impl Service<Request<tonic::body::Body>> for Upstream {
         let this = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let mut bytes = body.collect().await.expect("the transcoder sends whole bodies").to_bytes();
+            // A call whose request is broken off is over, whatever is answered.
+            let Ok(body) = body.collect().await else { return Ok(refusal(&[("grpc-status", "1")])) };
+            let mut bytes = body.to_bytes();
             let declared = bytes.get(1..5).expect("a frame").to_vec();
             bytes.advance(5);
             assert_eq!(declared, u32::try_from(bytes.len()).expect("small").to_be_bytes());

@@ -6,14 +6,19 @@
 )]
 
 mod codec;
+mod connect;
 mod errors;
 mod gate;
+mod grpc;
+mod grpc_web;
 mod harness;
 mod json_in;
 mod json_out;
 mod mask;
+mod metadata;
 mod network;
 mod openapi;
 mod query;
 mod routing;
 mod streams;
+mod wire_client;

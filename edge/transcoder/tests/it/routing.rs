@@ -158,8 +158,10 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test]
-async fn a_method_without_a_rule_has_no_path() {
-    assert_eq!(status("POST", "/zoo.v1.Zoo/Unannotated").await, 404);
+async fn a_method_without_a_rule_has_its_path_in_the_other_protocols_only() {
+    assert_eq!(status("POST", "/zoo.v1.Zoo/Unannotated").await, 415);
+    assert_eq!(status("GET", "/zoo.v1.Zoo/Unannotated").await, 405);
+    assert_eq!(status("POST", "/zoo.v1.Zoo/Missing").await, 404);
 }
 
 #[tokio::test]

@@ -1,0 +1,138 @@
+//! A request body that is passed on as it comes, while its message lengths are watched.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::fault::{BrokenOff, Fault};
+use crate::error::Problem;
+use crate::grpc::PREFIX_LEN;
+
+/// What one message may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Largest size, in bytes, as sent.
+    pub(super) message_bytes: usize,
+    /// Whether there must be exactly one.
+    pub(super) single: bool,
+}
+
+/// Follows the prefixes of messages through chunks of any size, without keeping the messages.
+#[derive(Debug)]
+struct Scanner {
+    limits: Limits,
+    /// The prefix that is being read, as far as it has come.
+    prefix: [u8; PREFIX_LEN],
+    filled: usize,
+    /// What is left of the message behind the last prefix.
+    left: usize,
+    started: bool,
+}
+
+impl Scanner {
+    fn scan(&mut self, mut bytes: &[u8]) -> Result<(), Box<Problem>> {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let taken = self.left.min(bytes.len());
+                self.left -= taken;
+                bytes = &bytes[taken..];
+                continue;
+            }
+            let taken = (PREFIX_LEN - self.filled).min(bytes.len());
+            self.prefix[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == PREFIX_LEN {
+                self.filled = 0;
+                self.left = prefix(self.prefix, self.limits)?.1;
+                if self.limits.single && self.started {
+                    return Err(Problem::not_one_message());
+                }
+                self.started = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn between_messages(&self) -> bool {
+        self.left == 0 && self.filled == 0
+    }
+}
+
+/// Whether a message is compressed, and its length.
+///
+/// # Errors
+///
+/// When it is too long, or no message of a request begins like this.
+pub(super) fn prefix(prefix: [u8; PREFIX_LEN], limits: Limits) -> Result<(bool, usize), Box<Problem>> {
+    let [flags, a, b, c, d] = prefix;
+    if flags > 1 {
+        return Err(Problem::bad_request("a message of the request has unknown flags"));
+    }
+    let length = u32::from_be_bytes([a, b, c, d]);
+    let length = usize::try_from(length).ok().filter(|length| *length <= limits.message_bytes);
+    let length = length.ok_or_else(|| Problem::message_too_large(limits.message_bytes))?;
+    Ok((flags == 1, length))
+}
+
+pin_project! {
+    /// See the module.
+    pub(super) struct Scanned<B> {
+        #[pin]
+        body: B,
+        scanner: Scanner,
+        fault: Fault,
+    }
+}
+
+impl<B> Scanned<B> {
+    pub(super) fn new(body: B, limits: Limits, fault: Fault) -> Self {
+        let scanner = Scanner { limits, prefix: [0; PREFIX_LEN], filled: 0, left: 0, started: false };
+        Self { body, scanner, fault }
+    }
+}
+
+impl<B: http_body::Body> http_body::Body for Scanned<B> {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let mut this = self.project();
+        let broken = |problem| Poll::Ready(Some(Err(this.fault.set(problem))));
+        loop {
+            match ready!(this.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    // A client of gRPC has no trailers.
+                    let Ok(mut data) = frame.into_data() else { continue };
+                    // No copy when the server hands out `Bytes`, as hyper does.
+                    let data = data.copy_to_bytes(data.remaining());
+                    return match this.scanner.scan(&data) {
+                        Ok(()) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                        Err(problem) => broken(problem),
+                    };
+                }
+                Some(Err(_)) => return broken(Problem::body_unreadable()),
+                None if !this.scanner.between_messages() => return broken(Problem::body_unreadable()),
+                None if this.scanner.limits.single && !this.scanner.started => {
+                    return broken(Problem::not_one_message());
+                }
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let ended = self.scanner.between_messages() && (self.scanner.started || !self.scanner.limits.single);
+        ended && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
