@@ -182,7 +182,7 @@ impl Generator<'_> {
             at.push(position);
             let set_elsewhere = route.captures.iter().any(|capture| capture.field == *at)
                 || (at.len() == 1 && route.body == BodyRule::Field(position));
-            if !set_elsewhere {
+            if !set_elsewhere && !field.is_extension() {
                 let name = format!("{prefix}{}", field.json_name);
                 match (field.ty, tables.form(field)) {
                     (Type::Message(inner), Some(Form::Plain)) if field.label.singular() => {

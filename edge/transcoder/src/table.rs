@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{
+    Cardinality, DescriptorPool, EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind,
+    MessageDescriptor,
+};
 
 use crate::wire;
 
@@ -91,6 +94,13 @@ pub(crate) struct Field {
     pub(crate) json_name: Box<str>,
     /// `,"jsonName":`, ready to be copied.
     pub(crate) json_key: Box<[u8]>,
+}
+
+impl Field {
+    /// Whether the field is an extension, whose name is no part of a path.
+    pub(crate) fn is_extension(&self) -> bool {
+        self.name.starts_with('[')
+    }
 }
 
 /// Messages that ProtoJSON gives a form of their own.
@@ -235,6 +245,7 @@ impl Names<'_> {
                     .and_then(|containing| oneofs.iter().position(|oneof| *oneof == containing));
                 self.field(&field, oneof)
             })
+            .chain(descriptor.extensions().map(|extension| self.extension(&extension)))
             .collect();
         fields.sort_by_key(|field| field.number);
         let highest_dense = fields
@@ -262,7 +273,6 @@ impl Names<'_> {
 
     fn field(&self, field: &FieldDescriptor, oneof: Option<usize>) -> Field {
         let kind = field.kind();
-        let ty = self.ty(&kind, field.is_group());
         let label = if field.is_map() {
             Label::Map
         } else if field.cardinality() == Cardinality::Repeated {
@@ -272,39 +282,39 @@ impl Names<'_> {
         } else {
             Label::Implicit
         };
-        let nullable = match &kind {
-            Kind::Message(message) => message.full_name() == "google.protobuf.Value",
-            Kind::Enum(descriptor) => descriptor.full_name() == "google.protobuf.NullValue",
-            Kind::Double
-            | Kind::Float
-            | Kind::Int32
-            | Kind::Int64
-            | Kind::Uint32
-            | Kind::Uint64
-            | Kind::Sint32
-            | Kind::Sint64
-            | Kind::Fixed32
-            | Kind::Fixed64
-            | Kind::Sfixed32
-            | Kind::Sfixed64
-            | Kind::Bool
-            | Kind::String
-            | Kind::Bytes => false,
-        };
         let printed = if self.print_proto { field.name() } else { field.json_name() };
-        let mut json_key = Vec::with_capacity(printed.len() + 4);
-        json_key.push(b',');
-        crate::json::escape::put_string(&mut json_key, printed);
-        json_key.push(b':');
         Field {
             number: field.number(),
             label,
-            ty,
+            ty: self.ty(&kind, field.is_group()),
             oneof,
-            nullable,
+            nullable: nullable(&kind),
             name: field.name().into(),
             json_name: field.json_name().into(),
-            json_key: json_key.into(),
+            json_key: json_key(printed),
+        }
+    }
+
+    /// An extension is a field whose only name is `[package.name]`.
+    fn extension(&self, extension: &ExtensionDescriptor) -> Field {
+        let kind = extension.kind();
+        let label = if extension.cardinality() != Cardinality::Repeated {
+            Label::Explicit
+        } else if extension.is_packed() {
+            Label::Packed
+        } else {
+            Label::Repeated
+        };
+        let name = extension.json_name();
+        Field {
+            number: extension.number(),
+            label,
+            ty: self.ty(&kind, extension.is_group()),
+            oneof: None,
+            nullable: nullable(&kind),
+            name: name.into(),
+            json_name: name.into(),
+            json_key: json_key(name),
         }
     }
 
@@ -335,6 +345,21 @@ impl Names<'_> {
     }
 }
 
+/// Whether JSON null is a value of the kind.
+fn nullable(kind: &Kind) -> bool {
+    let message = kind.as_message().map(MessageDescriptor::full_name);
+    let enumeration = kind.as_enum().map(EnumDescriptor::full_name);
+    message == Some("google.protobuf.Value") || enumeration == Some("google.protobuf.NullValue")
+}
+
+fn json_key(name: &str) -> Box<[u8]> {
+    let mut key = Vec::with_capacity(name.len() + 4);
+    key.push(b',');
+    crate::json::escape::put_string(&mut key, name);
+    key.push(b':');
+    key.into()
+}
+
 /// Field numbers below this are looked up by index.
 const DENSE_MAX: usize = 1024;
 
@@ -356,13 +381,14 @@ fn form(full_name: &str) -> Form {
 }
 
 fn compile_enum(descriptor: &EnumDescriptor) -> Enum {
+    // In the order of declaration, which `EnumDescriptor::values` does not keep: of several names of a number the first is printed.
+    let declared = &descriptor.enum_descriptor_proto().value;
     let mut by_number: Vec<(i32, Box<str>)> =
-        descriptor.values().map(|value| (value.number(), value.name().into())).collect();
-    // A stable sort keeps the first declared of several aliases in front.
+        declared.iter().map(|value| (value.number(), value.name().into())).collect();
     by_number.sort_by_key(|(number, _)| *number);
     by_number.dedup_by_key(|(number, _)| *number);
     let mut by_name: Vec<(Box<str>, i32)> =
-        descriptor.values().map(|value| (value.name().into(), value.number())).collect();
+        declared.iter().map(|value| (value.name().into(), value.number())).collect();
     by_name.sort();
     Enum {
         default: descriptor.default_value().number(),
