@@ -44,6 +44,11 @@ impl Violation {
         &self.0.rule
     }
 
+    /// Whether the rule is `rule`, and no part of the value but the whole of it breaks it.
+    pub(crate) fn is_of_the_value_itself(&self, rule: &str) -> bool {
+        self.0.path.is_empty() && self.0.rule == rule
+    }
+
     /// The path as `google.rpc.BadRequest` writes it: `guests[2].email`. Empty for the request as a whole.
     pub(crate) fn field(&self) -> String {
         let mut joined = String::new();

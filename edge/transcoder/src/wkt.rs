@@ -168,11 +168,15 @@ pub(crate) fn parse_duration(text: &str) -> Option<(i64, i32)> {
         Some((whole, fraction)) => (whole, nanos(fraction.as_bytes())?),
         None => (unsigned, 0),
     };
-    if whole.is_empty() || whole.len() > 12 {
+    if whole.is_empty() {
+        return None;
+    }
+    let whole = whole.trim_start_matches('0');
+    if whole.len() > 12 {
         return None;
     }
     let seconds = digits(whole.as_bytes())?;
-    if seconds > DURATION_SECONDS_MAX || (seconds == DURATION_SECONDS_MAX && fraction > 0) {
+    if seconds > DURATION_SECONDS_MAX {
         return None;
     }
     Some(if negative { (-seconds, -fraction) } else { (seconds, fraction) })

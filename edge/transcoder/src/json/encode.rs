@@ -228,16 +228,12 @@ impl<'t> Encoder<'t, '_> {
             let from = reader.position();
             reader.skip(number, wire_type, depth)?;
             match number {
-                1 => {
+                1 if key.is_none() => {
                     key = Some((wire_type, at));
                     key_bytes = &bytes[from..reader.position()];
                 }
-                2 => {
-                    if value.is_some() && !matches!(value_field.ty, Type::Scalar(_)) {
-                        return Ok(None);
-                    }
-                    value = Some((wire_type, at));
-                }
+                2 if value.is_none() => value = Some((wire_type, at)),
+                1 | 2 => return Ok(None),
                 _ => {}
             }
         }

@@ -51,7 +51,7 @@ pub(super) struct Parser<'t, 'a, 'o> {
     pub(super) scratch: String,
     /// Where the keys of the maps now open lie in `out`; innermost map last.
     key_ranges: Vec<(usize, usize)>,
-    options: ParseOptions,
+    pub(super) options: ParseOptions,
     pub(super) depth_left: usize,
 }
 
@@ -150,14 +150,29 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
             self.lex.word("null")?;
             return Ok(false);
         }
-        match field.label {
-            Label::Implicit => self.singular(field, self.options.keep_defaults)?,
-            Label::Explicit => self.singular(field, true)?,
-            Label::Repeated => self.repeated(field)?,
-            Label::Packed => self.packed(field)?,
-            Label::Map => self.map(field)?,
+        let keep_default = match field.label {
+            Label::Implicit => self.options.keep_defaults,
+            Label::Explicit => true,
+            Label::Repeated => return self.repeated(field).map(|()| true),
+            Label::Packed => return self.packed(field).map(|()| true),
+            Label::Map => return self.map(field).map(|()| true),
+        };
+        let start = self.out.len();
+        match self.singular(field, keep_default) {
+            Ok(()) => Ok(true),
+            Err(fault) => self.discard(fault, start).map(|()| false),
         }
-        Ok(true)
+    }
+
+    /// Takes back what was written since `start` when all that is wrong is the name of an enum value, and names that are not
+    /// known are to be discarded: as the conformance tests of protobuf ask, of unknown fields and of these alike.
+    #[cold]
+    fn discard(&mut self, fault: Violation, start: usize) -> Result<(), Violation> {
+        if self.options.ignore_unknown && fault.is_of_the_value_itself(UNKNOWN_ENUM) {
+            self.out.truncate(start);
+            return Ok(());
+        }
+        Err(fault)
     }
 
     /// Tag and value of a field that is not repeated, or of one element.
@@ -193,9 +208,12 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
             if parser.lex.peek() == Some(b'n') && !field.nullable {
                 return Err(Violation::new("must not be null in a list").under_index(index));
             }
-            parser.singular(field, true).map_err(|fault| fault.under_index(index))
+            let start = parser.out.len();
+            parser
+                .singular(field, true)
+                .or_else(|fault| parser.discard(fault, start))
+                .map_err(|fault| fault.under_index(index))
         })
-        .map(drop)
     }
 
     fn packed(&mut self, field: &'t Field) -> Result<(), Violation> {
@@ -203,13 +221,18 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         let start = self.out.len();
         put_tag(self.out, field.number, wire::LEN);
         let open = open_len(self.out);
-        let count = self.elements(|parser, index| {
+        self.elements(|parser, index| {
             if parser.lex.peek() == Some(b'n') && !field.nullable {
                 return Err(Violation::new("must not be null in a list").under_index(index));
             }
-            parser.scalar(scalar).map(drop).map_err(|fault| fault.under_index(index))
+            let start = parser.out.len();
+            parser
+                .scalar(scalar)
+                .map(drop)
+                .or_else(|fault| parser.discard(fault, start))
+                .map_err(|fault| fault.under_index(index))
         })?;
-        if count == 0 {
+        if self.out.len() == open {
             self.out.truncate(start);
         } else {
             close_len(self.out, open);
@@ -217,11 +240,11 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         Ok(())
     }
 
-    /// An array, each element read by `element`; returns how many there were.
+    /// An array, each element read by `element`.
     pub(super) fn elements(
         &mut self,
         mut element: impl FnMut(&mut Self, usize) -> Result<(), Violation>,
-    ) -> Result<usize, Violation> {
+    ) -> Result<(), Violation> {
         self.lex.expect(b'[', "an array")?;
         self.enter()?;
         let mut count = 0;
@@ -235,7 +258,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
             }
         }
         self.leave();
-        Ok(count)
+        Ok(())
     }
 
     fn map(&mut self, field: &'t Field) -> Result<(), Violation> {
@@ -283,17 +306,24 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
                     Token::Borrowed(key) => *key,
                     Token::Unescaped => &self.scratch,
                 };
+                let entry = self.out.len();
                 put_tag(self.out, number, wire::LEN);
                 let open = open_len(self.out);
                 let mut writer = KeyWriter { tables: self.tables, out: self.out };
                 let from = put_key(&mut writer, key).map_err(|fault| fault.under_key(key))?;
                 let to = self.out.len();
                 self.lex.expect(b':', "`:`")?;
-                if let Err(fault) = put_value(self) {
-                    return Err(fault.under_key(&self.key_at(key_at)));
+                match put_value(self) {
+                    Ok(()) => {
+                        let start = close_len(self.out, open);
+                        self.key_ranges.push((start + (from - open), start + (to - open)));
+                    }
+                    Err(fault) => {
+                        if let Err(fault) = self.discard(fault, entry) {
+                            return Err(fault.under_key(&self.key_at(key_at)));
+                        }
+                    }
                 }
-                let start = close_len(self.out, open);
-                self.key_ranges.push((start + (from - open), start + (to - open)));
                 if !self.lex.more(b'}')? {
                     break;
                 }

@@ -97,6 +97,9 @@ pub(crate) fn put_text(
                 None if number::is_number(text) => integer(text, "must be a 32-bit integer")?,
                 None => return Err(UNKNOWN_ENUM),
             };
+            if tables.enums[index].null && number != 0 {
+                return Err("must be null");
+            }
             put_varint(out, i64::from(number).cast_unsigned());
             Ok(number == tables.enums[index].default)
         }

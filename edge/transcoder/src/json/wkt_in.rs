@@ -57,7 +57,6 @@ impl Parser<'_, '_, '_> {
     /// `google.protobuf.ListValue`: repeated values, field 1.
     pub(super) fn list_value(&mut self) -> Result<(), Violation> {
         self.elements(|parser, index| parser.nested_value(1).map_err(|fault| fault.under_index(index)))
-            .map(drop)
     }
 
     fn nested_value(&mut self, number: u32) -> Result<(), Violation> {
@@ -158,7 +157,9 @@ impl Parser<'_, '_, '_> {
         let open = open_len(self.out);
         self.lex.rewind(start);
         let message = &self.tables.messages[index];
-        if message.form == Form::Plain {
+        // C++ and Java write `Empty` as any message, Go writes it as a well-known type.
+        let empty_value = members > 1 && &*message.name == "google.protobuf.Empty";
+        if message.form == Form::Plain && !empty_value {
             self.plain(message, true)?;
         } else {
             self.any_value(index)?;
@@ -193,6 +194,10 @@ impl Parser<'_, '_, '_> {
                     self.message(index).map_err(|fault| fault.under("value"))?;
                 }
                 "value" => return Err(Violation::at("value", "is given twice")),
+                _ if self.options.ignore_unknown => {
+                    self.lex.expect(b':', "`:`")?;
+                    self.lex.skip(&mut self.scratch, self.depth_left)?;
+                }
                 _ => return Err(Violation::at(key, "is not a field of the request")),
             }
             if !self.lex.more(b'}')? {

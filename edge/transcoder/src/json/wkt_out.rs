@@ -15,7 +15,7 @@ impl<'t> Encoder<'t, '_> {
     ) -> Result<Pass, Malformed> {
         match message.form {
             Form::Timestamp | Form::Duration => {
-                let (seconds, nanos) = seconds_and_nanos(bytes)?;
+                let Some((seconds, nanos)) = seconds_and_nanos(bytes)? else { return Ok(Pass::NeedsMerge) };
                 self.out.push(b'"');
                 let valid = if message.form == Form::Timestamp {
                     wkt::put_timestamp(self.out, seconds, nanos)
@@ -39,9 +39,10 @@ impl<'t> Encoder<'t, '_> {
         let Some(Type::Scalar(scalar)) = message.fields.first().map(|field| field.ty) else {
             return Err(Malformed("wrapper without a value"));
         };
-        match last(bytes, 1)? {
-            Some((wire_type, mut reader)) => self.scalar(scalar, wire_type, &mut reader).map(drop)?,
-            None => self.put_default(scalar),
+        match only(bytes, 1)? {
+            Only::One(wire_type, mut reader) => self.scalar(scalar, wire_type, &mut reader).map(drop)?,
+            Only::None => self.put_default(scalar),
+            Only::Several => return Ok(Pass::NeedsMerge),
         }
         Ok(Pass::Done)
     }
@@ -63,7 +64,8 @@ impl<'t> Encoder<'t, '_> {
                 self.out.push(b',');
             }
             first = false;
-            if !wkt::put_camel(self.out, utf8(reader.bytes()?)?) {
+            let path = utf8(reader.bytes()?)?;
+            if path.is_empty() || !wkt::put_camel(self.out, path) {
                 return Err(Malformed("field mask path has no JSON form"));
             }
         }
@@ -151,15 +153,17 @@ impl<'t> Encoder<'t, '_> {
     }
 
     fn any(&mut self, bytes: &[u8], depth: usize) -> Result<Pass, Malformed> {
-        let type_url = match last(bytes, 1)? {
-            Some((wire::LEN, mut reader)) => utf8(reader.bytes()?)?,
-            Some(_) => return Err(WRONG_WIRE_TYPE),
-            None => "",
+        let type_url = match only(bytes, 1)? {
+            Only::One(wire::LEN, mut reader) => utf8(reader.bytes()?)?,
+            Only::One(..) => return Err(WRONG_WIRE_TYPE),
+            Only::None => "",
+            Only::Several => return Ok(Pass::NeedsMerge),
         };
-        let value = match last(bytes, 2)? {
-            Some((wire::LEN, mut reader)) => reader.bytes()?,
-            Some(_) => return Err(WRONG_WIRE_TYPE),
-            None => &[],
+        let value = match only(bytes, 2)? {
+            Only::One(wire::LEN, mut reader) => reader.bytes()?,
+            Only::One(..) => return Err(WRONG_WIRE_TYPE),
+            Only::None => &[],
+            Only::Several => return Ok(Pass::NeedsMerge),
         };
         if type_url.is_empty() && value.is_empty() {
             self.out.extend_from_slice(b"{}");
@@ -203,26 +207,39 @@ impl<'t> Encoder<'t, '_> {
     }
 }
 
-/// Wire type of the last occurrence of field `number`, and a reader in front of its value.
-fn last(bytes: &[u8], number: u32) -> Result<Option<(u8, Reader<'_>)>, Malformed> {
+/// A field of a message that is read field by field.
+enum Only<'b> {
+    None,
+    /// The wire type, and a reader in front of the value.
+    One(u8, Reader<'b>),
+    /// Each must be valid, and the last one counts: left to a merge.
+    Several,
+}
+
+fn only(bytes: &[u8], number: u32) -> Result<Only<'_>, Malformed> {
     let mut reader = Reader::new(bytes);
-    let mut found = None;
+    let mut found = Only::None;
     while !reader.is_empty() {
         let (candidate, wire_type) = reader.tag()?;
         if candidate == number {
-            found = Some((wire_type, reader.clone()));
+            found = match found {
+                Only::None => Only::One(wire_type, reader.clone()),
+                Only::One(..) | Only::Several => Only::Several,
+            };
         }
         reader.skip(candidate, wire_type, 0)?;
     }
     Ok(found)
 }
 
-/// The two fields of a `Timestamp` or a `Duration`.
-pub(crate) fn seconds_and_nanos(bytes: &[u8]) -> Result<(i64, i32), Malformed> {
-    let varint = |number| match last(bytes, number)? {
-        Some((wire::VARINT, mut reader)) => reader.varint(),
-        Some(_) => Err(WRONG_WIRE_TYPE),
-        None => Ok(0),
+/// The two fields of a `Timestamp` or a `Duration`; `None` when one is there more than once.
+fn seconds_and_nanos(bytes: &[u8]) -> Result<Option<(i64, i32)>, Malformed> {
+    let varint = |number| match only(bytes, number)? {
+        Only::One(wire::VARINT, mut reader) => reader.varint().map(Some),
+        Only::One(..) => Err(WRONG_WIRE_TYPE),
+        Only::None => Ok(Some(0)),
+        Only::Several => Ok(None),
     };
-    Ok((varint(1)?.cast_signed(), wire::low_u32(varint(2)?).cast_signed()))
+    let (Some(seconds), Some(nanos)) = (varint(1)?, varint(2)?) else { return Ok(None) };
+    Ok(Some((seconds.cast_signed(), wire::low_u32(nanos).cast_signed())))
 }

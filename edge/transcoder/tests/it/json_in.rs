@@ -283,11 +283,23 @@ async fn a_duration_is_in_seconds_and_in_range() {
         "1.s",
         "1.1234567890s",
         "315576000001s",
-        "-315576000000.1s",
+        "-315576000001s",
+        "1 s",
+        "1S",
         "+1s",
         "--1s",
     ] {
         assert_eq!(rejected(&format!("{{\"duration\": \"{wrong}\"}}")).await.0, "duration", "{wrong}");
+    }
+    // The range is that of the seconds; nanoseconds come on top.
+    for (given, canonical) in [
+        ("315576000000.999999999s", "315576000000.999999999s"),
+        ("-315576000000.1s", "-315576000000.100s"),
+        ("0000000000000001s", "1s"),
+        ("-0.000001s", "-0.000001s"),
+        ("1.0000s", "1s"),
+    ] {
+        assert_eq!(accepted(&format!("{{\"duration\": \"{given}\"}}")).await, json!({"duration": canonical}));
     }
 }
 
