@@ -5,7 +5,7 @@ CARGO ?= cargo
 JETWAY = $(CARGO) run --locked --quiet --bin jetway --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers up demo audit test check clean
+.PHONY: help setup peers up demo audit test fuzz check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ audit: setup ## check every invariant in the databases of the running platform
 
 test: peers ## all tests
 	$(CARGO) test --workspace --locked
+
+fuzz: ## fuzz the transcoder's codec, routing and headers; SECONDS=600 for each target instead of 60
+	@scripts/fuzz $(or $(SECONDS),60)
 
 check: setup ## formatting, lints, documentation, architecture, manifests
 	@scripts/check

@@ -51,6 +51,8 @@ mod accept;
 mod bind;
 mod body;
 mod builder;
+#[doc(hidden)]
+pub mod codec;
 mod error;
 mod gate;
 mod grpc;

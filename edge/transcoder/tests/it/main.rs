@@ -8,6 +8,10 @@
 mod codec;
 mod connect;
 mod errors;
+#[path = "../../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "a library for the fuzz targets, private here")]
+mod fuzz;
+mod fuzzing;
 mod gate;
 mod grpc;
 mod grpc_web;

@@ -1,0 +1,31 @@
+//! Both codecs over random message types and random messages of them, in both directions.
+
+use arbitrary::{Result, Unstructured};
+use prost::Message as _;
+
+use super::subject::{Subject, reflected};
+use super::{json_in, message, round_trip, schema, wire_in};
+
+/// Data: what [`schema::random`] and [`message::random`] take; the rest is wire bytes that follow the message's own.
+pub fn check(data: &[u8]) {
+    // Bytes that end too early make no message, which is no find.
+    let _ = checked(&mut Unstructured::new(data));
+}
+
+fn checked(bytes: &mut Unstructured<'_>) -> Result<()> {
+    let Some(pool) = schema::random(bytes)? else { return Ok(()) };
+    let Some(subject) = Subject::new(&pool, schema::ROOT) else { return Ok(()) };
+    let message = message::random(&subject.descriptor, bytes, 0)?;
+    let mut wire = message.encode_to_vec();
+    wire_in::check_wire(&subject, &wire);
+    round_trip::check_wire(&subject, &wire);
+    if let Ok(json) = reflected(&message) {
+        json_in::check_text(&subject, &json.to_string());
+    }
+    if let Ok(text) = subject.json_of(&wire) {
+        json_in::check_text(&subject, &text);
+    }
+    wire.extend_from_slice(bytes.peek_bytes(bytes.len()).unwrap_or_default());
+    wire_in::check_wire(&subject, &wire);
+    Ok(())
+}
