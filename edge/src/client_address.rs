@@ -4,6 +4,41 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Networks, in settings: a list, or one text with commas between them. A single address is a network of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "String")]
+pub struct Networks(pub Vec<IpNet>);
+
+/// Networks as they are written.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "networks like `10.0.0.0/8`, with commas between them")]
+enum Written {
+    Text(String),
+    List(Vec<String>),
+}
+
+impl TryFrom<Written> for Networks {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let texts = match written {
+            Written::Text(text) => text.split(',').map(str::to_owned).collect(),
+            Written::List(texts) => texts,
+        };
+        let texts = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+        let network = |text: &str| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
+        let networks: Option<_> = texts.map(network).collect();
+        networks.map(Self).ok_or("must be networks like `10.0.0.0/8`, with commas between them")
+    }
+}
+
+impl From<Networks> for String {
+    fn from(networks: Networks) -> Self {
+        networks.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+}
 
 /// Which proxies are our own. With none of either, `X-Forwarded-For` counts for nothing.
 #[derive(Clone, Debug, Default)]
@@ -11,12 +46,12 @@ pub struct Trusted {
     /// How many proxies of our own stand in front; with networks, at most so many. 0: none, with networks any number.
     pub hops: usize,
     /// The networks that they are in. Set: the header of a peer elsewhere counts for nothing.
-    pub networks: Vec<IpNet>,
+    pub networks: Networks,
 }
 
 impl Trusted {
     fn covers(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address))
+        self.networks.0.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -26,7 +61,7 @@ impl Trusted {
 /// address is taken. With networks, entries are followed from the right as long as the one who wrote them is in one of the networks.
 pub fn of(peer: IpAddr, headers: &HeaderMap, trusted: &Trusted) -> IpAddr {
     let peer = peer.to_canonical();
-    if trusted.networks.is_empty() {
+    if trusted.networks.0.is_empty() {
         let outermost = trusted.hops.checked_sub(1).and_then(|index| entries(headers).nth(index));
         return outermost.and_then(parse).unwrap_or(peer);
     }
@@ -90,13 +125,13 @@ mod tests {
     }
 
     fn hops(hops: usize) -> Trusted {
-        Trusted { hops, networks: Vec::new() }
+        Trusted { hops, ..Trusted::default() }
     }
 
     /// Proxies in two networks of ours.
     fn networks(hops: usize) -> Trusted {
-        let networks = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|network| network.parse().unwrap());
-        Trusted { hops, networks: networks.into() }
+        let networks = serde_json::from_value("10.0.0.0/8, 2001:db8:ffff::/48".into()).unwrap();
+        Trusted { hops, networks }
     }
 
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -176,6 +211,18 @@ mod tests {
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_eq!(network("::ffff:203.0.113.9"), network("203.0.113.9"));
         assert_ne!(network("203.0.113.9"), network("203.0.113.10"));
+    }
+
+    #[test]
+    fn networks_are_written_as_a_list_or_as_one_text() {
+        let read = |value: serde_json::Value| serde_json::from_value::<Networks>(value).map(String::from);
+        let both = "10.0.0.0/8,2001:db8::1/128";
+        assert_eq!(read("10.0.0.0/8, 2001:db8::1".into()).unwrap(), both);
+        assert_eq!(read(vec!["10.0.0.0/8", "2001:db8::1"].into()).unwrap(), both);
+        assert_eq!(read("".into()).unwrap(), "");
+        for wrong in ["10.0.0.0/33", "proxy", "10.0.0.0/8;"] {
+            assert!(read(wrong.into()).unwrap_err().to_string().contains("10.0.0.0/8"), "{wrong}");
+        }
     }
 
     #[test]

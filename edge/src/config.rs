@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use mesh::config::{Configuration, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles};
 use serde::{Deserialize, Serialize};
 
+use crate::client_address::Networks;
 use crate::cors::Origins;
 
 pub use crate::limiter::LimitsConfig;
@@ -31,7 +31,7 @@ pub struct Config {
     pub trusted_hops: usize,
     /// The networks that they are in, for example `10.0.0.0/8`: then `X-Forwarded-For` counts only from there, and is followed from the right as long
     /// as its entries are in these networks, `trusted_hops` of them at most unless that is 0.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Networks,
     /// Rate limits.
     pub limits: LimitsConfig,
     /// Pages in browsers.
@@ -62,7 +62,7 @@ impl Default for Config {
             bookings: TargetConfig::on_loopback(50052),
             payments: TargetConfig::on_loopback(50053),
             trusted_hops: 0,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Networks::default(),
             limits: LimitsConfig::default(),
             browsers: BrowsersConfig::default(),
             clock_file: None,

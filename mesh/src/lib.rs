@@ -11,7 +11,7 @@
 extern crate self as mesh;
 
 pub mod accept;
-mod admin;
+pub mod admin;
 pub mod audit;
 pub mod auth;
 pub mod ca;

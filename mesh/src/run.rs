@@ -14,7 +14,7 @@ use tonic::service::Routes;
 
 use crate::{
     accept::{self, Limits, Listener},
-    admin,
+    admin::Admin,
     client::{Channel, Target},
     clock::Clock,
     config::{self, Configuration, DatabaseConfig, ServerConfig, Sources, TargetConfig},
@@ -81,6 +81,8 @@ pub struct Context<C> {
     pub readiness: Readiness,
     /// Verifies access tokens.
     pub verifier: Verifier,
+    /// What operators see of it.
+    pub admin: Admin,
 }
 
 impl<C> Context<C> {
@@ -99,7 +101,9 @@ impl<C> Context<C> {
             .with_context(|| format!("the address of {service}"))?;
         let identity =
             self.identity.as_ref().context("there is no workload certificate to call peers with")?;
-        Ok(Channel::connect_lazy(&target, identity))
+        let channel = Channel::connect_lazy(&target, identity);
+        self.admin.show(&channel);
+        Ok(channel)
     }
 }
 
@@ -258,6 +262,7 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
     let keys = parts.identity.cloned();
     let keys_needed = keys.is_some();
     let readiness = Readiness::default();
+    let admin = Admin::default();
     let context = Context {
         config,
         db: db.clone(),
@@ -266,6 +271,7 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
         identity: identity.clone(),
         verifier: verifier.clone(),
         readiness: readiness.clone(),
+        admin: admin.clone(),
     };
     if let Some(target) = keys {
         let channel = context.channel("identity", &target)?;
@@ -274,7 +280,7 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
     let conditions = Conditions { db, verifier, keys_needed, readiness };
     let started = async {
         let app = S::start(context).await?;
-        serve::<S>(server, identity, app, conditions, tasks.clone()).await
+        serve::<S>(server, identity, app, conditions, admin, tasks.clone()).await
     }
     .await;
     if started.is_err() {
@@ -293,6 +299,7 @@ async fn serve<S: Service>(
     identity: Option<Identity>,
     app: App,
     conditions: Conditions,
+    operators: Admin,
     tasks: Tasks,
 ) -> anyhow::Result<Running> {
     let (reporter, health) = health::service().await;
@@ -314,7 +321,8 @@ async fn serve<S: Service>(
     let calls = bind("calls", config.listen)?;
     let probes = bind("probes", config.probe_listen)?;
     let admin = bind("operators", config.admin_listen)?;
-    let (address, probe_address) = (calls.local_addr(), probes.local_addr());
+    let (address, probe_address, admin_address) =
+        (calls.local_addr(), probes.local_addr(), admin.local_addr());
 
     let (stop, stop_accepting, stop_probes, ready) = (
         CancellationToken::new(),
@@ -326,12 +334,12 @@ async fn serve<S: Service>(
     // Watching health never ends by itself, and nothing there is worth waiting for.
     let aside = Limits { drain: ASIDE_DRAIN, ..Limits::default() };
     tasks.spawn(accept::serve(probes, None, health, aside.clone(), stop_probes.clone()));
-    tasks.spawn(accept::serve(admin, None, admin::routes(), aside, stop_probes.clone()));
+    tasks.spawn(accept::serve(admin, None, operators.routes(), aside, stop_probes.clone()));
     tasks.spawn(health::watch(reporter, conditions, ready.clone(), stop.clone()));
     let stopping = stop.clone();
     let drain_delay = Duration::from_millis(config.drain_delay_ms);
     let serving = accept::serve(calls, tls, router, limits, stop_accepting.clone());
-    tracing::info!(service = S::NAME, %address, "serving");
+    tracing::info!(service = S::NAME, %address, %probe_address, %admin_address, "serving");
     #[expect(clippy::disallowed_methods, reason = "the service itself, which the caller waits for")]
     let done = tokio::spawn(async move {
         let order = async {

@@ -108,6 +108,20 @@ impl TestEdge {
         Self { edge, bookings: Some(bookings), seen, authentication, issuer, client }
     }
 
+    /// What another edge, in a process of its own, needs to stand in front of the same services: a workload certificate and settings.
+    pub(crate) fn settings(&self) -> Vec<String> {
+        let tls = testing::certificate("edge");
+        let bookings = self.bookings.as_ref().expect("it runs").address();
+        vec![
+            format!("tls.certificate={}", tls.certificate.display()),
+            format!("tls.key={}", tls.key.display()),
+            format!("tls.roots={}", tls.roots.display()),
+            format!("identity.address={}", self.issuer.target().address),
+            format!("bookings.address={bookings}"),
+            "payments.address=127.0.0.1:9".to_owned(),
+        ]
+    }
+
     /// A customer's token.
     pub(crate) fn token(&self, roles: &[&str]) -> String {
         self.issuer.token(PrincipalId::generate(), roles)

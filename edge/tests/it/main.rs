@@ -5,5 +5,8 @@ mod errors;
 mod gate;
 mod harness;
 mod hygiene;
+mod limits;
+mod operators;
+mod process;
 mod security_headers;
 mod session;
