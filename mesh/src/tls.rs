@@ -8,6 +8,7 @@
 
 mod client;
 mod material;
+mod server;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 pub use self::client::{TlsClient, TlsClientFiles};
+pub use self::server::{ServerCertificate, ServerFiles};
 pub use self::verify::{Workload, peer_identity};
 
 use self::material::{Files, Material};
@@ -30,6 +32,12 @@ pub const TRUST_DOMAIN: &str = "jetway.local";
 
 /// The namespace of the platform's services: the `ns` of every SPIFFE id that is accepted.
 pub const NAMESPACE: &str = "jetway";
+
+/// What HTTP/2 is called in the handshake (RFC 9113, section 3.1).
+pub(crate) const ALPN_H2: &[u8] = b"h2";
+
+/// What HTTP/1.1 is called in the handshake (RFC 7301, section 6).
+pub(crate) const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
 /// How often [`Identity::watch`] reads the files.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
@@ -181,30 +189,38 @@ impl Identity {
 
     /// Follows the files for ever: new ones are used within about two seconds, bad ones are reported once and the old ones kept.
     pub async fn watch(self) {
-        let mut ticks = tokio::time::interval(WATCH_PERIOD);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut unreadable = false;
-        loop {
-            ticks.tick().await;
-            let identity = self.clone();
-            let reloaded = tokio::task::spawn_blocking(move || identity.reload()).await;
-            match reloaded {
-                Ok(Ok(changed)) => {
-                    unreadable = false;
-                    if changed {
-                        tracing::info!(workload = self.workload().name(), not_after = %self.not_after(), "certificate loaded");
-                    }
+        let identity = self.clone();
+        let loaded = move || {
+            tracing::info!(workload = self.workload().name(), not_after = %self.not_after(), "certificate loaded");
+        };
+        watch(move || identity.reload(), loaded).await;
+    }
+}
+
+/// Calls `reload` again and again, and `loaded` when it says that something new is in use. Complains of the same bad files once.
+async fn watch(reload: impl Fn() -> Result<bool, TlsError> + Clone + Send + 'static, loaded: impl Fn()) {
+    let mut ticks = tokio::time::interval(WATCH_PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut unreadable = false;
+    loop {
+        ticks.tick().await;
+        let reloaded = tokio::task::spawn_blocking(reload.clone()).await;
+        match reloaded {
+            Ok(Ok(changed)) => {
+                unreadable = false;
+                if changed {
+                    loaded();
                 }
-                Ok(Err(TlsError::Read { .. })) if unreadable => {}
-                Ok(Err(error)) => {
-                    unreadable = matches!(error, TlsError::Read { .. });
-                    metrics::counter!("tls_reload_failures_total").increment(1);
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, cause, "new certificate refused, the old one stays in use");
-                }
-                // Only at the end of the runtime, or when the reload panicked, which the panic hook has reported.
-                Err(_) => {}
             }
+            Ok(Err(TlsError::Read { .. })) if unreadable => {}
+            Ok(Err(error)) => {
+                unreadable = matches!(error, TlsError::Read { .. });
+                metrics::counter!("tls_reload_failures_total").increment(1);
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "new certificate refused, the old one stays in use");
+            }
+            // Only at the end of the runtime, or when the reload panicked, which the panic hook has reported.
+            Err(_) => {}
         }
     }
 }

@@ -8,8 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::material::ALPN_H2;
-use super::{TlsError, provider};
+use super::{ALPN_H2, TlsError, provider};
 
 /// Whom to trust and what to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

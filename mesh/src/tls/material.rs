@@ -14,10 +14,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::verify::{WorkloadClientVerifier, WorkloadServerVerifier};
-use super::{TlsError, TlsFiles, Workload, life, peer_identity, provider};
-
-/// What HTTP/2 is called in the handshake (RFC 9113, section 3.1).
-pub(super) const ALPN_H2: &[u8] = b"h2";
+use super::{ALPN_H2, TlsError, TlsFiles, Workload, life, peer_identity, provider};
 
 /// What the three files hold, unparsed.
 pub(crate) struct Files {
