@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use mesh::config::{Configuration, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles};
+use mesh::config::{
+    Configuration, Parts, PublicConfig, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::client_address::Networks;
@@ -16,6 +18,8 @@ pub use crate::limiter::LimitsConfig;
 pub struct Config {
     /// Where to listen. `server.listen` is the public address.
     pub server: ServerConfig,
+    /// The public listener: its certificate, the proxies in front of it, its limits.
+    pub public: PublicConfig,
     /// Logs.
     pub telemetry: TelemetryConfig,
     /// The workload certificate, for calls to the services.
@@ -55,7 +59,9 @@ pub struct BrowsersConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            server: ServerConfig::on_loopback(8080),
+            // Long enough for every busy HTTP/1.1 client to be told that its connection ends.
+            server: ServerConfig { drain_delay_ms: 2_000, ..ServerConfig::on_loopback(8080) },
+            public: PublicConfig::default(),
             telemetry: TelemetryConfig::default(),
             tls: TlsFiles::default(),
             identity: TargetConfig::on_loopback(50051),
@@ -84,6 +90,7 @@ impl Configuration for Config {
 
     fn check(&self) -> Vec<String> {
         let mut problems = self.tls.check();
+        problems.extend(self.public.check("public"));
         for origin in &self.browsers.origins {
             if let Some(problem) = Origins::problem(origin) {
                 problems.push(format!("`browsers.origins`: `{origin}` {problem}"));

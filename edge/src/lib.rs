@@ -17,6 +17,7 @@ mod refusal;
 mod security_headers;
 mod served;
 pub mod session;
+mod unreadable;
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,7 +74,7 @@ impl Service for Edge {
         let browsers = &context.config.browsers;
         let keys = browsers.csrf_key_file.as_deref().map_or_else(|| Ok(Keys::random()), Keys::load)?;
         let csrf = Csrf::new(Origins::new(&browsers.origins), keys);
-        Ok(App::Public(router(&context, limiter, Sessions::new(csrf))?))
+        Ok(App::Public(router(&context, limiter, Sessions::new(csrf))?, context.config.public.clone()))
     }
 }
 
@@ -117,6 +118,7 @@ fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) 
         .fallback_service(transcoder)
         .layer(middleware::from_fn_with_state(Origins::new(&config.browsers.origins), cors::layer))
         .layer(middleware::from_fn(hygiene::layer))
+        .layer(middleware::from_fn(unreadable::layer))
         .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
 }
 

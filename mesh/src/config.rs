@@ -7,6 +7,7 @@
 //! included, and no value is ever shown.
 
 mod lists;
+mod public;
 
 use std::{
     fmt::Write as _,
@@ -22,6 +23,7 @@ use figment::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 
+pub use self::public::PublicConfig;
 pub use crate::tls::TlsFiles;
 
 use self::lists::Lists;

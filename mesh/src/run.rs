@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
-    accept::{self, Limits, Listener},
+    accept::{self, Limits, Listener, Shutdown, Transport},
     admin::Admin,
     client::{Channel, Target},
     clock::Clock,
-    config::{self, Configuration, DatabaseConfig, ServerConfig, Sources, TargetConfig},
+    config::{self, Configuration, DatabaseConfig, PublicConfig, ServerConfig, Sources, TargetConfig},
     db::{self, Db},
     health::{self, Conditions, Readiness},
     server,
@@ -61,8 +61,8 @@ pub trait Service: Send + Sync + 'static {
 pub enum App {
     /// gRPC to peers over mTLS, behind the layers of [`crate::server`].
     Mesh(Routes),
-    /// HTTP to the world: the app brings its own layers.
-    Public(Router),
+    /// HTTP to the world: the app brings its own layers, and answers requests that come with an [`accept::Violation`].
+    Public(Router, PublicConfig),
 }
 
 /// What a service is given to start with.
@@ -186,6 +186,7 @@ pub fn run_with<S: Service>(command_line: impl IntoIterator<Item = OsString>) ->
         return ExitCode::SUCCESS;
     }
     telemetry::init(config.parts().telemetry, telemetry::Output::StandardError);
+    allow_open_files();
     // On one core a second thread only makes work. Migrations need one, though.
     let alone =
         S::migrations().is_none() && std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
@@ -201,6 +202,17 @@ pub fn run_with<S: Service>(command_line: impl IntoIterator<Item = OsString>) ->
             eprintln!("{} cannot start: {error:#}", S::NAME);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Raises the number of open files that the process may have to what the system allows it: the usual 1,024 are fewer than its connections.
+fn allow_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }
 
@@ -303,16 +315,22 @@ async fn serve<S: Service>(
     tasks: Tasks,
 ) -> anyhow::Result<Running> {
     let (reporter, health) = health::service().await;
-    let (router, tls, limits) = match app {
+    let (router, transport, limits) = match app {
         App::Mesh(routes) => {
             let router = server::stack(routes, health.clone(), conditions.verifier.clone());
             (
                 router,
-                Some(identity.context("peers are served with a workload certificate")?),
+                Transport::Mutual(identity.context("peers are served with a workload certificate")?),
                 Limits::default(),
             )
         }
-        App::Public(router) => (router, None, Limits::public()),
+        App::Public(router, public) => {
+            let transport = public.transport().context("load the public certificate")?;
+            if let Transport::Public(certificate) = &transport {
+                tasks.spawn(until(tasks.stop_token(), certificate.clone().watch()));
+            }
+            (router, transport, public.limits())
+        }
     };
     let bind = |what: &'static str, at: SocketAddr| {
         Listener::bind(at)
@@ -338,7 +356,13 @@ async fn serve<S: Service>(
     tasks.spawn(health::watch(reporter, conditions, ready.clone(), stop.clone()));
     let stopping = stop.clone();
     let drain_delay = Duration::from_millis(config.drain_delay_ms);
-    let serving = accept::serve(calls, tls, router, limits, stop_accepting.clone());
+    let serving = accept::serve(
+        calls,
+        transport,
+        router,
+        limits,
+        Shutdown { announced: stop.clone(), stop: stop_accepting.clone() },
+    );
     tracing::info!(service = S::NAME, %address, %probe_address, %admin_address, "serving");
     #[expect(clippy::disallowed_methods, reason = "the service itself, which the caller waits for")]
     let done = tokio::spawn(async move {
