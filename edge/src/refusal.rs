@@ -24,6 +24,7 @@ pub(crate) fn too_many(wait: Duration) -> Response {
     response
 }
 
+<<<<<<< HEAD
 /// The refusal of a request with these extensions.
 pub(crate) fn of(http_status: StatusCode, status: &Status, extensions: &Extensions) -> Response {
     let mut details = vec![error_info(&mesh::status::reason(status))];
@@ -34,10 +35,18 @@ pub(crate) fn of(http_status: StatusCode, status: &Status, extensions: &Extensio
 }
 
 fn error_info(reason: &str) -> serde_json::Value {
+=======
+pub(crate) fn error_info(reason: &str) -> serde_json::Value {
+>>>>>>> a490b11 (Answer what cannot be read as other refusals are answered)
     json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": DOMAIN })
 }
 
-fn build(status: StatusCode, code: Code, message: &str, details: &[serde_json::Value]) -> Response {
+pub(crate) fn build(
+    status: StatusCode,
+    code: Code,
+    message: &str,
+    details: &[serde_json::Value],
+) -> Response {
     let body = json!({ "code": i32::from(code), "message": message, "details": details });
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
