@@ -24,7 +24,6 @@ pub(crate) fn too_many(wait: Duration) -> Response {
     response
 }
 
-<<<<<<< HEAD
 /// The refusal of a request with these extensions.
 pub(crate) fn of(http_status: StatusCode, status: &Status, extensions: &Extensions) -> Response {
     let mut details = vec![error_info(&mesh::status::reason(status))];
@@ -34,10 +33,7 @@ pub(crate) fn of(http_status: StatusCode, status: &Status, extensions: &Extensio
     build(http_status, status.code(), status.message(), &details)
 }
 
-fn error_info(reason: &str) -> serde_json::Value {
-=======
 pub(crate) fn error_info(reason: &str) -> serde_json::Value {
->>>>>>> a490b11 (Answer what cannot be read as other refusals are answered)
     json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": DOMAIN })
 }
 
