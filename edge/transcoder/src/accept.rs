@@ -1,18 +1,20 @@
 //! `Content-Type` and `Accept`.
 
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 
-/// Whether the request says that its body is JSON in UTF-8, and not compressed.
+/// Whether the request says that its body is JSON in UTF-8.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
-    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
-        return false;
-    }
+    is(headers, "application/json")
+}
+
+/// Whether the request says that its body is of this media type, in UTF-8.
+pub(crate) fn is(headers: &HeaderMap, wanted: &str) -> bool {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return false };
     let Ok(text) = value.to_str() else { return false };
     let mut parts = text.split(';').map(str::trim);
-    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json")) {
+    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted)) {
         return false;
     }
     parts.filter(|part| !part.is_empty()).all(|parameter| {
@@ -55,8 +57,23 @@ pub(crate) fn negotiate(headers: &HeaderMap, offered: &[&str]) -> Option<usize> 
     best.map(|(_, index)| index)
 }
 
+/// Whether an error is to be told as `application/problem+json`: when the client names it, and does not like
+/// `application/json` better. Else, and when the client takes neither, it is the default form.
+pub(crate) fn wants_problem(headers: &HeaderMap) -> bool {
+    let (specificity, quality) = best_range(headers, "application/problem+json");
+    specificity == EXACT && quality > 0 && quality >= quality_of(headers, "application/json")
+}
+
 /// In thousandths, from the most specific range that covers `offer`.
 fn quality_of(headers: &HeaderMap, offer: &str) -> u16 {
+    best_range(headers, offer).1
+}
+
+/// How specific a range is that names a media type.
+const EXACT: u8 = 3;
+
+/// The most specific range that covers `offer`: how specific it is, 0 for none, and its quality in thousandths.
+fn best_range(headers: &HeaderMap, offer: &str) -> (u8, u16) {
     let (offer_type, _) = offer.split_once('/').unwrap_or((offer, ""));
     let mut found = (0, 0);
     for value in headers.get_all(ACCEPT) {
@@ -65,7 +82,7 @@ fn quality_of(headers: &HeaderMap, offer: &str) -> u16 {
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or("");
             let specificity = if media.eq_ignore_ascii_case(offer) {
-                3
+                EXACT
             } else if media.strip_suffix("/*").is_some_and(|range| range.eq_ignore_ascii_case(offer_type)) {
                 2
             } else if media == "*/*" {
@@ -81,10 +98,11 @@ fn quality_of(headers: &HeaderMap, offer: &str) -> u16 {
             }
         }
     }
-    found.1
+    found
 }
 
-fn thousandths(text: &str) -> u16 {
+/// A quality value in thousandths.
+pub(crate) fn thousandths(text: &str) -> u16 {
     let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
     let whole: u16 = if whole == "1" { 1000 } else { 0 };
     let digits = fraction.chars().chain("000".chars()).take(3);

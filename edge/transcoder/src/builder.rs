@@ -79,6 +79,18 @@ pub(crate) struct Settings {
     pub(crate) ignore_unknown_query_parameters: bool,
     pub(crate) depth_max: usize,
     pub(crate) reply_bytes_max: usize,
+    pub(crate) codings: Codings,
+    /// The slowest pace of a request body; 0 for none.
+    pub(crate) body_bytes_per_second_min: u32,
+}
+
+/// Which way bodies may be compressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Codings {
+    /// Those of requests.
+    pub(crate) requests: bool,
+    /// Those of answers, for clients that ask for it.
+    pub(crate) answers: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -104,6 +116,8 @@ impl Builder {
                 ignore_unknown_query_parameters: false,
                 depth_max: 100,
                 reply_bytes_max: 64 << 20,
+                codings: Codings { requests: true, answers: true },
+                body_bytes_per_second_min: 240,
             },
             metadata_from_clients: Vec::new(),
             metadata_to_clients: Vec::new(),
@@ -211,6 +225,31 @@ impl Builder {
     #[must_use]
     pub fn all_metadata(mut self, yes: bool) -> Self {
         self.all_metadata = yes;
+        self
+    }
+
+    /// Takes request bodies with `Content-Encoding: gzip` or `zstd`. The body limit is for what they decode to. On by default;
+    /// when off, they are answered with 415.
+    #[must_use]
+    pub fn decompress_requests(mut self, yes: bool) -> Self {
+        self.settings.codings.requests = yes;
+        self
+    }
+
+    /// Compresses answers by `Accept-Encoding` (zstd or gzip): streams, flushed with every message, and whole bodies of 1 KiB
+    /// and more, unless their media type is compressed already. On by default.
+    #[must_use]
+    pub fn compress_answers(mut self, yes: bool) -> Self {
+        self.settings.codings.answers = yes;
+        self
+    }
+
+    /// The slowest pace at which a request body may come, in bytes a second, measured over windows of 5 seconds after the
+    /// first 10; a slower one is answered with 408. Only the time counts in which the body is waited for: not the time in
+    /// which the upstream does not read, and in a stream not the time between two messages. 0 is no limit. 240 by default.
+    #[must_use]
+    pub fn body_bytes_per_second_min(mut self, bytes: u32) -> Self {
+        self.settings.body_bytes_per_second_min = bytes;
         self
     }
 

@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use prost::Message as _;
 use prost_types::Any;
@@ -25,7 +26,7 @@ pub(crate) struct Problem {
     /// of the host has its reason, if any, in its details.
     reason: Option<&'static str>,
     details: Vec<Any>,
-    /// Where HTTP is more exact than the code: 405, 406, 413, 414, 415, 502.
+    /// Where HTTP is more exact than the code: 405, 406, 408, 413, 414, 415, 502.
     http: Option<StatusCode>,
     headers: HeaderMap,
     /// For the host's log, never for the client.
@@ -176,6 +177,23 @@ impl Problem {
         Self::own(Code::Unimplemented, "NOT_ONE_MESSAGE", "the method takes exactly one message")
     }
 
+    /// 415: a content coding that is not taken; says which are.
+    pub(crate) fn unsupported_coding(decodes: bool) -> Box<Self> {
+        let taken = if decodes { crate::coding::TAKEN } else { "identity" };
+        let message = format!("`Content-Encoding` must be one of {taken}");
+        let mut problem = Self::own(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message)
+            .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        problem.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(taken));
+        problem
+    }
+
+    /// 415 of a method that takes a stream.
+    pub(crate) fn not_a_stream() -> Box<Self> {
+        let message = "the request must be application/x-ndjson or application/json (an array), in UTF-8";
+        Self::own(Code::InvalidArgument, "UNSUPPORTED_MEDIA_TYPE", message)
+            .with_http(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+
     pub(crate) fn not_acceptable(offered: &str) -> Box<Self> {
         let message = format!("the answer is available as {offered}");
         Self::own(Code::InvalidArgument, "NOT_ACCEPTABLE", message).with_http(StatusCode::NOT_ACCEPTABLE)
@@ -186,6 +204,19 @@ impl Problem {
         Self::own(Code::InvalidArgument, "BODY_TOO_LARGE", message).with_http(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
+    /// 413: one message of a stream is too long.
+    pub(crate) fn item_too_large(index: usize, limit: usize) -> Box<Self> {
+        let message = format!("message [{index}] of the request is larger than {limit} bytes");
+        Self::own(Code::InvalidArgument, "BODY_TOO_LARGE", message).with_http(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+
+    /// 408.
+    pub(crate) fn body_too_slow(bytes_per_second_min: u32) -> Box<Self> {
+        let message =
+            format!("the request body must come with at least {bytes_per_second_min} bytes a second");
+        Self::own(Code::DeadlineExceeded, "BODY_TOO_SLOW", message).with_http(StatusCode::REQUEST_TIMEOUT)
+    }
+
     pub(crate) fn uri_too_long(limit: usize) -> Box<Self> {
         let message = format!("path and query must have at most {limit} bytes");
         Self::own(Code::InvalidArgument, "URI_TOO_LONG", message).with_http(StatusCode::URI_TOO_LONG)
@@ -193,12 +224,6 @@ impl Problem {
 
     pub(crate) fn deadline_exceeded() -> Box<Self> {
         Self::own(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "deadline exceeded")
-    }
-
-    /// 501.
-    pub(crate) fn streaming_unsupported() -> Box<Self> {
-        let message = "client streams are not served over REST";
-        Self::own(Code::Unimplemented, "STREAMING_UNSUPPORTED", message)
     }
 
     /// 503: the upstream could not be reached, or was lost.
@@ -277,12 +302,40 @@ impl Problem {
         self.http.unwrap_or_else(|| http_status(self.code))
     }
 
-    /// Appends the body.
+    /// Appends the body: `google.rpc.Status` as JSON.
     pub(crate) fn put_json(&self, tables: &Tables, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"code\":");
         out.extend_from_slice(i32::from(self.code).to_string().as_bytes());
         out.extend_from_slice(b",\"message\":");
         put_string(out, &self.message);
+        self.put_details(tables, out);
+        out.push(b'}');
+    }
+
+    /// Appends the body as a problem, with code and details as extension members. There are no documents about single
+    /// problems, so the type is `about:blank`; `ErrorInfo.reason` is what clients branch on.
+    ///
+    /// Source: RFC 9457, section 3.
+    fn put_problem(&self, tables: &Tables, request_id: Option<&RequestId>, out: &mut Vec<u8>) {
+        let status = self.http_status();
+        out.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":");
+        // 499 has no phrase of its own in the registry.
+        put_string(out, status.canonical_reason().unwrap_or("Client Closed Request"));
+        out.extend_from_slice(b",\"status\":");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.extend_from_slice(b",\"detail\":");
+        put_string(out, &self.message);
+        if let Some(RequestId(id)) = request_id {
+            out.extend_from_slice(b",\"instance\":");
+            put_string(out, &crate::percent::encode_segment(id));
+        }
+        out.extend_from_slice(b",\"code\":");
+        out.extend_from_slice(i32::from(self.code).to_string().as_bytes());
+        self.put_details(tables, out);
+        out.push(b'}');
+    }
+
+    fn put_details(&self, tables: &Tables, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"details\":[");
         for (index, detail) in self.details.iter().enumerate() {
             if index > 0 {
@@ -299,12 +352,26 @@ impl Problem {
                 out.push(b'}');
             }
         }
-        out.extend_from_slice(b"]}");
+        out.push(b']');
+    }
+
+    /// The answer, in the form that the client's `Accept` asks for.
+    pub(crate) fn into_response_for(self, tables: &Tables, request: &Parts) -> Response<Body> {
+        if !crate::accept::wants_problem(&request.headers) {
+            return self.into_response(tables);
+        }
+        let mut body = Vec::with_capacity(256);
+        self.put_problem(tables, request.extensions.get::<RequestId>(), &mut body);
+        self.respond("application/problem+json", body)
     }
 
     pub(crate) fn into_response(self, tables: &Tables) -> Response<Body> {
         let mut body = Vec::with_capacity(256);
         self.put_json(tables, &mut body);
+        self.respond("application/json", body)
+    }
+
+    fn respond(self, content_type: &'static str, body: Vec<u8>) -> Response<Body> {
         let status = self.http_status();
         let retry_after = self.retry_after();
         let length = body.len();
@@ -312,7 +379,7 @@ impl Problem {
         *response.status_mut() = status;
         *response.headers_mut() = self.headers;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         if status == StatusCode::UNAUTHORIZED {
             headers.entry(WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer"));

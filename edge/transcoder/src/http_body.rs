@@ -1,7 +1,8 @@
 //! `google.api.HttpBody`: a body that goes through as it is.
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
 
 use crate::error::Problem;
 use crate::table::Tables;
@@ -14,8 +15,23 @@ pub(crate) fn is(tables: &Tables, index: usize) -> bool {
     &*tables.messages[index].name == "google.api.HttpBody"
 }
 
+/// The content type of a request whose body goes through as it is.
+///
+/// # Errors
+///
+/// The rule that it breaks.
+pub(crate) fn content_type(headers: &HeaderMap) -> Result<&str, &'static str> {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let Some(value) = values.next() else { return Ok(DEFAULT_TYPE) };
+    let text = value.to_str().ok().filter(|text| is_media_type(text) && values.next().is_none());
+    text.ok_or("must be one media type, as `type/subtype; parameters`")
+}
+
+/// Of the messages of a stream, only the first has a content type.
 pub(crate) fn encode(content_type: Option<&str>, data: &[u8], out: &mut Vec<u8>) {
-    put_bytes(out, 1, content_type.unwrap_or(DEFAULT_TYPE).as_bytes());
+    if let Some(content_type) = content_type {
+        put_bytes(out, 1, content_type.as_bytes());
+    }
     put_bytes(out, 2, data);
 }
 

@@ -25,10 +25,10 @@
 //! | `METHOD_NOT_ALLOWED` | 405 | the path has other methods, named in `Allow` |
 //! | `NOT_ACCEPTABLE` | 406 | `Accept` admits no form that there is |
 //! | `REQUEST_INVALID` | 400 | path, query, `grpc-timeout` or JSON are malformed or do not fit the type; with `BadRequest` |
-//! | `BODY_UNREADABLE` | 400 | the body broke off |
+//! | `BODY_UNREADABLE` | 400 | the body broke off, or is not what `Content-Encoding` says |
 //! | `BODY_TOO_LARGE`, `URI_TOO_LONG` | 413, 414 | over a limit |
-//! | `UNSUPPORTED_MEDIA_TYPE` | 415 | the body is not JSON |
-//! | `STREAMING_UNSUPPORTED` | 501 | the method takes a stream |
+//! | `BODY_TOO_SLOW` | 408 | the body comes too slowly |
+//! | `UNSUPPORTED_MEDIA_TYPE` | 415 | the body is not JSON (or NDJSON, for a stream), or coded in a way that is not taken |
 //! | `METHOD_UNKNOWN` | 404 | gRPC, gRPC-Web, Connect: there is no such method; the code is `UNIMPLEMENTED` |
 //! | `NOT_ONE_MESSAGE` | 501 | gRPC, gRPC-Web, Connect: no message, or several, for a method that takes one |
 //! | `COMPRESSION_UNSUPPORTED` | 501 | Connect: the message names which compressions there are |
@@ -48,19 +48,26 @@
 //! ```
 
 mod accept;
+mod answer;
 mod bind;
 mod body;
 mod builder;
+mod client_stream;
 #[doc(hidden)]
 pub mod codec;
+mod coding;
 mod error;
+mod events;
 mod gate;
 mod grpc;
 mod http_body;
+mod items;
 mod json;
+mod link;
 mod mask;
 mod metadata;
 mod openapi;
+mod pace;
 mod percent;
 mod protocol;
 mod query;

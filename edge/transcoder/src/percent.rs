@@ -60,3 +60,19 @@ pub(crate) fn decode(raw: &str, keep: Keep, query: bool) -> Result<Cow<'_, str>,
     }
     String::from_utf8(decoded).map(Cow::Owned).map_err(|_| "is not UTF-8")
 }
+
+/// `text` as one segment of a relative reference: all but the unreserved characters of RFC 3986 encoded.
+pub(crate) fn encode_segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.extend([byte >> 4, byte & 15].iter().filter_map(|digit| {
+                char::from_digit(u32::from(*digit), 16).map(|digit| digit.to_ascii_uppercase())
+            }));
+        }
+    }
+    encoded
+}

@@ -5,6 +5,7 @@ use http::request::Parts;
 use crate::bind::Binder;
 use crate::error::Problem;
 use crate::grpc::{self, PREFIX_LEN};
+use crate::http_body;
 use crate::json::parse::{self, ParseOptions};
 use crate::mask;
 use crate::percent::{self, Keep};
@@ -15,6 +16,15 @@ use crate::table::{Message, Type};
 use crate::violation::Violation;
 use crate::wire::{LEN, close_len, open_len, put_tag};
 
+/// What a message is made of besides what is bound from elsewhere.
+#[derive(Clone, Copy)]
+pub(crate) enum Payload<'b> {
+    /// The body of the request; empty for none.
+    Body(&'b [u8]),
+    /// One message of a body that is a stream.
+    Item { data: &'b [u8], first: bool },
+}
+
 /// A whole gRPC frame with the request message.
 pub(crate) fn build(
     shared: &Shared,
@@ -24,10 +34,28 @@ pub(crate) fn build(
     presets: &[(String, String)],
 ) -> Result<Vec<u8>, Box<Problem>> {
     let mut out = Vec::with_capacity(body.len() + 64);
-    out.resize(PREFIX_LEN, 0);
-    fill(shared, place, parts, body, presets, &mut out).map_err(|fault| Problem::violation(&fault))?;
-    grpc::finish_frame(&mut out);
+    append(shared, place, parts, Payload::Body(body), presets, &mut out)
+        .map_err(|fault| Problem::violation(&fault))?;
     Ok(out)
+}
+
+/// Appends a whole gRPC frame; nothing when it fails.
+pub(crate) fn append(
+    shared: &Shared,
+    place: &Place<'_>,
+    parts: &Parts,
+    payload: Payload<'_>,
+    presets: &[(String, String)],
+    out: &mut Vec<u8>,
+) -> Result<(), Violation> {
+    let frame = out.len();
+    out.resize(frame + PREFIX_LEN, 0);
+    let filled = fill(shared, place, parts, payload, presets, out, frame + PREFIX_LEN);
+    match filled {
+        Ok(()) => grpc::finish_frame(&mut out[frame..]),
+        Err(_) => out.truncate(frame),
+    }
+    filled
 }
 
 /// The message that the body is, or is a field's value of.
@@ -47,17 +75,19 @@ fn body_type(shared: &Shared, place: &Place<'_>) -> Option<usize> {
 
 /// Whether the body is a `google.api.HttpBody` and thus of any media type.
 pub(crate) fn takes_raw(shared: &Shared, place: &Place<'_>) -> bool {
-    body_type(shared, place).is_some_and(|index| crate::http_body::is(&shared.tables, index))
+    body_type(shared, place).is_some_and(|index| http_body::is(&shared.tables, index))
 }
 
 fn fill(
     shared: &Shared,
     place: &Place<'_>,
     parts: &Parts,
-    body: &[u8],
+    payload: Payload<'_>,
     presets: &[(String, String)],
     out: &mut Vec<u8>,
+    start: usize,
 ) -> Result<(), Violation> {
+    let (Payload::Body(body) | Payload::Item { data: body, .. }) = payload;
     let tables = &shared.tables;
     let input: &Message = &tables.messages[place.entry.input];
     let query_text = parts.uri.query().unwrap_or("");
@@ -67,8 +97,10 @@ fn fill(
         keep_defaults: !place.route.captures.is_empty() || !presets.is_empty() || !query_text.is_empty(),
         depth_max: shared.settings.depth_max,
     };
-    let text = if body.is_empty() || takes_raw(shared, place) {
-        put_raw(shared, place, parts, body, out);
+    let text = if takes_raw(shared, place) {
+        put_raw(shared, place, parts, payload, out)?;
+        None
+    } else if body.is_empty() {
         None
     } else {
         let text = str::from_utf8(body).map_err(|_| Violation::new("the body is not UTF-8"))?;
@@ -80,7 +112,7 @@ fn fill(
         Some(text)
     };
 
-    let mut binder = Binder::new(tables, place.entry.input, out, PREFIX_LEN, options);
+    let mut binder = Binder::new(tables, place.entry.input, out, start, options);
     let path = parts.uri.path();
     for capture in &place.route.captures {
         let raw = captured(place, path, capture.from, capture.to);
@@ -103,7 +135,7 @@ fn fill(
         }
     }
     if let (Some(text), Some(field), "PATCH") = (text, place.entry.update_mask, parts.method.as_str()) {
-        add_mask(shared, place, text, field, out)?;
+        add_mask(shared, place, text, field, out, start)?;
     }
     Ok(())
 }
@@ -122,21 +154,34 @@ fn captured<'p>(place: &Place<'_>, path: &'p str, from: usize, to: Option<usize>
 }
 
 /// Body of any media type, as a `google.api.HttpBody`.
-fn put_raw(shared: &Shared, place: &Place<'_>, parts: &Parts, body: &[u8], out: &mut Vec<u8>) {
-    if body.is_empty() {
-        return;
-    }
-    let content_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+fn put_raw(
+    shared: &Shared,
+    place: &Place<'_>,
+    parts: &Parts,
+    payload: Payload<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), Violation> {
+    let (data, first) = match payload {
+        Payload::Body([]) => return Ok(()),
+        Payload::Body(body) => (body, true),
+        Payload::Item { data, first } => (data, first),
+    };
+    let content_type = || {
+        http_body::content_type(&parts.headers)
+            .map_err(|rule| Violation::new(format!("the header `Content-Type` {rule}")))
+    };
+    let content_type = if first { Some(content_type()?) } else { None };
     match place.route.body {
         BodyRule::None => {}
-        BodyRule::Whole => crate::http_body::encode(content_type, body, out),
+        BodyRule::Whole => http_body::encode(content_type, data, out),
         BodyRule::Field(field) => {
             put_tag(out, shared.tables.messages[place.entry.input].fields[field].number, LEN);
             let open = open_len(out);
-            crate::http_body::encode(content_type, body, out);
+            http_body::encode(content_type, data, out);
             close_len(out, open);
         }
     }
+    Ok(())
 }
 
 /// Adds the mask of the fields that the body of a PATCH has, unless the request brings a mask.
@@ -146,11 +191,12 @@ fn add_mask(
     text: &str,
     mask_field: usize,
     out: &mut Vec<u8>,
+    start: usize,
 ) -> Result<(), Violation> {
     let tables = &shared.tables;
     let input = &tables.messages[place.entry.input];
     let number = input.fields[mask_field].number;
-    let mut reader = crate::wire::Reader::new(&out[PREFIX_LEN..]);
+    let mut reader = crate::wire::Reader::new(&out[start..]);
     while !reader.is_empty() {
         let Ok((found, wire_type)) = reader.tag() else { return Ok(()) };
         if found == number || reader.skip(found, wire_type, 0).is_err() {

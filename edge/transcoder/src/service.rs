@@ -8,31 +8,32 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use prost_types::method_options::IdempotencyLevel;
-use tokio::time::Instant;
 use tonic::Code;
 use tower::Service;
 
 use crate::accept;
+use crate::answer::{self, Ask, Form};
 use crate::body::{Body, BoxError};
 use crate::builder::{Builder, Settings, Upstream};
+use crate::client_stream;
 use crate::error::Problem;
+use crate::events;
 use crate::gate::{Gate, Method, Outcome, RequestId};
-use crate::grpc::{self, Messages, Next};
-use crate::json::encode;
+use crate::grpc;
 use crate::metadata::{Naming, Policy};
 use crate::protocol;
-use crate::read;
+use crate::read::{self, Limits};
 use crate::request;
 use crate::route::matcher::{Match, Matcher, split};
 use crate::route::rule::{BodyRule, Route};
-use crate::stream::{Framing, JsonStream};
-use crate::table::{Form, Label, Tables};
-use crate::upstream::{self, within};
+use crate::stream::Framing;
+use crate::table::{self, Label, Tables};
+use crate::upstream;
 
 /// A method with everything that serving it needs.
 pub(crate) struct Entry {
@@ -61,7 +62,7 @@ impl Entry {
         let update_mask = tables.messages[input].fields.iter().position(|field| {
             &*field.name == "update_mask"
                 && field.label == Label::Explicit
-                && tables.form(field) == Some(Form::FieldMask)
+                && tables.form(field) == Some(table::Form::FieldMask)
         });
         Self {
             client_stream: method.descriptor().is_client_streaming(),
@@ -183,7 +184,7 @@ where
             problem.name_reason(&shared.error_domain);
             problem.name_request(request_id);
             shared.observe(None, problem.code, problem.http_status(), problem.cause.as_deref());
-            problem.into_response(&shared.tables)
+            problem.into_response_for(&shared.tables, &parts)
         }
         Ok((rule, segments, verb)) => {
             let route = &shared.routes[rule];
@@ -200,7 +201,7 @@ where
                     }
                     let status = problem.http_status();
                     shared.observe(Some(entry), problem.code, status, problem.cause.as_deref());
-                    problem.into_response(&shared.tables)
+                    problem.into_response_for(&shared.tables, &parts)
                 }
             }
         }
@@ -278,8 +279,6 @@ fn route(shared: &Shared, parts: &Parts) -> Result<(usize, Segments, bool), Rout
     }
 }
 
-const JSON: &[&str] = &["application/json"];
-
 async fn call<B>(
     shared: &Arc<Shared>,
     place: &Place<'_>,
@@ -293,101 +292,34 @@ where
     B::Error: Into<BoxError>,
 {
     let entry = place.entry;
-    let raw = raw_output(shared, place);
-    let offered: &[&str] = if entry.server_stream { &Framing::MEDIA_TYPES } else { JSON };
-    let offer = if raw { Some(0) } else { accept::negotiate(&parts.headers, offered) };
-    let offer = offer.ok_or_else(|| Problem::not_acceptable(&offered.join(", ")))?;
+    let form = Form::of(shared, place, parts)?;
     let client_timeout = grpc::client_timeout(&parts.headers)?;
-    let admission = upstream::admit(shared, entry, parts, Naming::Prefixed).await?;
-    if entry.client_stream {
-        return Err(Problem::streaming_unsupported());
+    let last_event_id = match form {
+        Form::Stream(Framing::Events) => events::last_event_id(&parts.headers)?,
+        Form::Stream(Framing::Ndjson | Framing::Array | Framing::Raw) | Form::Json | Form::Raw => None,
+    };
+    let mut admission = upstream::admit(shared, entry, parts, Naming::Prefixed).await?;
+    if let Some(id) = last_event_id {
+        admission.metadata.insert(events::LAST_EVENT_ID, id.clone());
     }
     let deadline = upstream::deadline(client_timeout, &admission);
+    let ask = Ask { shared, place, parts, form, last_event_id, deadline };
+    if entry.client_stream {
+        return Box::pin(client_stream::call(ask, body, admission, answered)).await;
+    }
 
-    let body = within(deadline, read::body(parts, body, admission.max_body_bytes)).await??;
+    let limits = Limits::of(shared, &admission, deadline);
+    let body = if parts.headers.contains_key(CONTENT_ENCODING) {
+        Box::pin(read::coded(parts, body, limits, shared.settings.codings.requests)).await?
+    } else {
+        read::body(&parts.headers, body, limits).await?
+    };
     check_media_type(shared, place, parts, &body)?;
     let message = request::build(shared, place, parts, &body, &admission.fields)?;
     upstream::admit_message(shared, entry, parts, &admission, &message[grpc::PREFIX_LEN..]).await?;
     let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
     let response = upstream::call(entry, &admission, deadline, message).await?;
-    let (headers, mut messages) = Messages::new(response, shared.settings.reply_bytes_max)?;
-    upstream::answered(shared, entry, Naming::Prefixed, &headers, answered);
-    let first = within(deadline, messages.next()).await;
-    let first = match first.and_then(|next| next) {
-        Ok(next) => next,
-        Err(problem) => {
-            if let Some(trailers) = messages.trailers() {
-                upstream::answered(shared, entry, Naming::Prefixed, trailers, answered);
-            }
-            return Err(problem);
-        }
-    };
-    if entry.server_stream {
-        let framing = if raw { Framing::Raw } else { Framing::of(offer) };
-        let stream = JsonStream::start(Arc::clone(shared), place.rule, framing, messages, first, deadline)?;
-        let mut response = Response::new(());
-        *response.headers_mut() = std::mem::take(answered);
-        response.headers_mut().insert(CONTENT_TYPE, stream.content_type());
-        return Ok(response.map(|()| Body::stream(stream)));
-    }
-    unary(shared, place, messages, first, deadline, raw, answered).await
-}
-
-async fn unary(
-    shared: &Shared,
-    place: &Place<'_>,
-    mut messages: Messages,
-    first: Next,
-    deadline: Option<Instant>,
-    raw: bool,
-    answered: &mut HeaderMap,
-) -> Result<Response<Body>, Box<Problem>> {
-    let entry = place.entry;
-    let Next::Message(message) = first else {
-        return Err(Problem::bad_gateway("a unary call ended well without a message"));
-    };
-    let end = within(deadline, messages.next()).await.and_then(|next| next);
-    if let Some(trailers) = messages.trailers() {
-        upstream::answered(shared, entry, Naming::Prefixed, trailers, answered);
-    }
-    if let Next::Message(_) = end? {
-        return Err(Problem::bad_gateway("a unary call answered two messages"));
-    }
-    let (content_type, body) = if raw {
-        crate::http_body::decode(&message)?
-    } else {
-        let mut json = Vec::with_capacity(message.len() * 3 + 32);
-        reply(shared, place.route, &message, &mut json)?;
-        (HeaderValue::from_static("application/json"), Bytes::from(json))
-    };
-    let mut response = Response::new(Body::empty());
-    *response.headers_mut() = std::mem::take(answered);
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    *response.body_mut() = Body::full(body);
-    shared.observe(Some(entry), Code::Ok, StatusCode::OK, None);
-    Ok(response)
-}
-
-/// Appends the JSON of one reply message, or of its field that the rule asks for.
-pub(crate) fn reply(
-    shared: &Shared,
-    route: &Route,
-    message: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<(), Box<Problem>> {
-    let output = shared.entries[route.method].output;
-    let options = shared.settings.encode;
-    match route.response {
-        None => encode::message(&shared.tables, output, message, out, options),
-        Some(field) => encode::field(&shared.tables, output, field, message, out, options),
-    }
-    .map_err(|malformed| Problem::bad_gateway(format!("malformed reply: {}", malformed.0)))
-}
-
-/// Whether the answer is a `google.api.HttpBody`, which goes out as it is.
-fn raw_output(shared: &Shared, place: &Place<'_>) -> bool {
-    place.route.response.is_none() && crate::http_body::is(&shared.tables, place.entry.output)
+    answer::give(ask, response, None, answered).await
 }
 
 fn check_media_type(

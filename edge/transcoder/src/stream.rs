@@ -7,16 +7,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use tonic::Code;
 
+use crate::answer::reply;
 use crate::body::BoxError;
 use crate::error::Problem;
 use crate::grpc::{LEFT, Messages, Next};
+use crate::link::LinkEnd;
+use crate::metadata::Naming;
 use crate::route::rule::Route;
-use crate::service::{Entry, Shared, reply};
+use crate::service::{Entry, Shared};
+use crate::upstream;
 
 /// How the messages of a stream are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,12 @@ pub(crate) struct JsonStream {
     ready: Vec<u8>,
     /// How many messages have been printed.
     count: u64,
+    /// The id of the event before the first, of a stream of events.
+    last_event_id: u64,
+    /// Whether the client takes trailers.
+    trailers: bool,
+    /// To the request, when that is a stream: ends it with the answer.
+    link: Option<LinkEnd>,
     /// While open the call's deadline, then the pause before the body fails.
     timer: Option<Pin<Box<Sleep>>>,
     /// Of a stream of events: when the next comment is due.
@@ -77,6 +87,8 @@ pub(crate) struct JsonStream {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Not handed out yet: whoever makes it tells of what goes wrong.
+    Unstarted,
     Open,
     /// All is printed; after it the body ends well.
     Ended,
@@ -90,16 +102,23 @@ enum State {
 #[error("the stream was broken off")]
 struct BrokenOff;
 
+/// What a stream begins with.
+pub(crate) struct Start {
+    pub(crate) shared: Arc<Shared>,
+    /// Index of the route, which is behind `shared`.
+    pub(crate) route: usize,
+    pub(crate) framing: Framing,
+    pub(crate) last_event_id: Option<u64>,
+    pub(crate) messages: Messages,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) trailers: bool,
+    pub(crate) link: Option<LinkEnd>,
+}
+
 impl JsonStream {
-    /// Begins with what the upstream sent first.
-    pub(crate) fn start(
-        shared: Arc<Shared>,
-        route: usize,
-        framing: Framing,
-        messages: Messages,
-        first: Next,
-        deadline: Option<Instant>,
-    ) -> Result<Self, Box<Problem>> {
+    /// Begins with what the upstream sent first, if it has come. [`Framing::Raw`] has its content type from it.
+    pub(crate) fn start(start: Start, first: Option<Next>) -> Result<Self, Box<Problem>> {
+        let Start { shared, route, framing, last_event_id, messages, deadline, trailers, link } = start;
         let content_type = match framing {
             Framing::Ndjson => HeaderValue::from_static("application/x-ndjson"),
             Framing::Array => HeaderValue::from_static("application/json"),
@@ -114,22 +133,30 @@ impl JsonStream {
             content_type,
             ready: Vec::new(),
             count: 0,
+            last_event_id: last_event_id.unwrap_or(0),
+            trailers,
+            link,
             timer: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
             heartbeat: (framing == Framing::Events).then(|| Box::pin(tokio::time::sleep(HEARTBEAT))),
-            state: State::Open,
+            state: State::Unstarted,
         };
         if framing == Framing::Array {
             stream.ready.push(b'[');
         }
         match first {
-            Next::Message(message) => {
+            None => {}
+            Some(Next::Message(message)) => {
                 if framing == Framing::Raw {
                     stream.content_type = crate::http_body::decode(&message)?.0;
                 }
                 stream.print(&message)?;
             }
-            Next::End => stream.end(),
+            Some(Next::End) => {
+                stream.end();
+                return Ok(stream);
+            }
         }
+        stream.state = State::Open;
         Ok(stream)
     }
 
@@ -156,7 +183,7 @@ impl JsonStream {
     }
 
     fn print_framed(&mut self, message: &Bytes) -> Result<(), Box<Problem>> {
-        let Self { shared, route, framing, ready, count, .. } = self;
+        let Self { shared, route, framing, ready, count, last_event_id, .. } = self;
         let route = &shared.routes[*route];
         match framing {
             Framing::Ndjson => {
@@ -170,7 +197,8 @@ impl JsonStream {
                 reply(shared, route, message, ready)?;
             }
             Framing::Events => {
-                write!(ready, "id: {}\ndata: ", *count + 1).expect("a Vec takes every write");
+                write!(ready, "id: {}\ndata: ", *last_event_id + *count + 1)
+                    .expect("a Vec takes every write");
                 // JSON as printed here has no line breaks, so one data line holds it.
                 reply(shared, route, message, ready)?;
                 ready.extend_from_slice(b"\n\n");
@@ -212,9 +240,18 @@ impl JsonStream {
             }
             Framing::Raw => {}
         }
+        self.link = None;
         self.state = State::Broken;
         self.timer = Some(Box::pin(tokio::time::sleep(FLUSH_PAUSE)));
         self.shared.observe(Some(self.entry()), problem.code, StatusCode::OK, problem.cause.as_deref());
+    }
+
+    /// What the client may see of the upstream's trailers, as the last frame.
+    fn last_frame(&self) -> Option<Frame<Bytes>> {
+        let all = self.messages.trailers().filter(|_| self.trailers)?;
+        let mut trailers = HeaderMap::new();
+        upstream::answered(&self.shared, self.entry(), Naming::Prefixed, all, &mut trailers);
+        (!trailers.is_empty()).then(|| Frame::trailers(trailers))
     }
 
     /// While the upstream is silent.
@@ -226,12 +263,20 @@ impl JsonStream {
         Poll::Ready(())
     }
 
+    fn request_problem(&self, cx: &mut Context<'_>) -> Option<Box<Problem>> {
+        self.link.as_ref().and_then(|link| link.problem(cx))
+    }
+
     /// Prints what the upstream has, at most a batch of it.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(deadline) = &mut self.timer
             && deadline.as_mut().poll(cx).is_ready()
         {
             self.fail(&mut Problem::deadline_exceeded());
+            return Poll::Ready(());
+        }
+        if let Some(mut problem) = self.request_problem(cx) {
+            self.fail(&mut problem);
             return Poll::Ready(());
         }
         loop {
@@ -247,7 +292,9 @@ impl JsonStream {
             if let Some(heartbeat) = &mut self.heartbeat {
                 heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
             }
-            if let Err(mut problem) = printed {
+            if let Err(problem) = printed {
+                // What the upstream says of a request that broke off is not why it did.
+                let mut problem = self.request_problem(cx).unwrap_or(problem);
                 self.fail(&mut problem);
                 return Poll::Ready(());
             }
@@ -272,10 +319,11 @@ impl http_body::Body for JsonStream {
                 return Poll::Ready(Some(Ok(Frame::data(Bytes::from(printed)))));
             }
             match self.state {
-                State::Open => ready!(self.advance(cx)),
+                State::Unstarted | State::Open => ready!(self.advance(cx)),
                 State::Ended => {
                     self.state = State::Done;
-                    return Poll::Ready(None);
+                    self.link = None;
+                    return Poll::Ready(self.last_frame().map(Ok));
                 }
                 State::Broken => {
                     if let Some(pause) = &mut self.timer {

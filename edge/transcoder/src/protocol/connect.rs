@@ -28,7 +28,7 @@ use crate::gate::Admission;
 use crate::grpc::{Messages, Next, PREFIX_LEN};
 use crate::json::encode;
 use crate::metadata::Naming;
-use crate::read;
+use crate::read::{self, Limits};
 use crate::service::{Entry, Shared};
 use crate::upstream::{self, within};
 
@@ -52,9 +52,8 @@ where
     let entry = &shared.entries[index];
     let form = Form { codec, compression: Compression::of(parts.headers.get(CONTENT_ENCODING)) };
     let (admission, deadline) = admit(shared, entry, form, parts).await?;
-    let limit = admission.max_body_bytes;
-    let message = within(deadline, read::body(parts, body, limit)).await?;
-    let message = message.map_err(Problem::in_codes_of_grpc)?;
+    let limits = Limits::of(shared, &admission, deadline);
+    let message = read::body(&parts.headers, body, limits).await.map_err(Problem::in_codes_of_grpc)?;
     unary(shared, entry, form, parts, &admission, deadline, &message, answered).await
 }
 

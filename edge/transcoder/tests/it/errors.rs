@@ -266,7 +266,6 @@ async fn each_refusal_of_its_own_has_its_reason() {
         (request("GET", "/v1/one/%ff", ""), 400, "REQUEST_INVALID"),
         (request("GET", "/v1/one/leo", "{}"), 400, "REQUEST_INVALID"),
         (with_header(one(), "grpc-timeout", "soon"), 400, "REQUEST_INVALID"),
-        (request("POST", "/v1/feed", "{}"), 501, "STREAMING_UNSUPPORTED"),
     ];
     for (request, status, reason) in cases {
         let uri = request.uri().clone();

@@ -5,7 +5,9 @@
     reason = "the upstreams and hosts here stand outside the project: they make statuses and tasks of their own"
 )]
 
+mod client_streams;
 mod codec;
+mod coding;
 mod connect;
 mod errors;
 #[path = "../../fuzz/src/lib.rs"]
@@ -22,6 +24,8 @@ mod mask;
 mod metadata;
 mod network;
 mod openapi;
+mod pace;
+mod problem;
 mod query;
 mod routing;
 mod streams;

@@ -238,17 +238,6 @@ async fn only_json_in_utf_8_is_taken() {
     }
 }
 
-#[tokio::test]
-async fn a_compressed_body_is_415() {
-    let upstream = Upstream::echo();
-    let transcoder = builder(&upstream).build().unwrap();
-    for (coding, expected) in [("identity", 200), ("gzip", 415)] {
-        let mut request = request("POST", "/v1/echo", "{}");
-        request.headers_mut().insert("content-encoding", coding.parse().unwrap());
-        assert_eq!(send(&transcoder, request).await.status, expected, "{coding}");
-    }
-}
-
 #[test]
 fn all_methods_of_a_served_service_are_listed_with_and_without_rules() {
     let transcoder = builder(&Upstream::echo()).build().unwrap();

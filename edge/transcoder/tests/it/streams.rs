@@ -1,4 +1,4 @@
-//! Server streams, raw bodies, and what is not served.
+//! Server streams and raw bodies.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -293,10 +293,125 @@ async fn an_http_body_comes_in_as_it_is() {
     assert_eq!(seen, json!({"name": "x", "file": {"contentType": "text/csv", "data": "YSxi"}}));
 }
 
-#[tokio::test]
-async fn client_streams_are_501() {
-    let upstream = Upstream::echo();
+async fn events(ids: &[&str]) -> (Got, Option<String>) {
+    let upstream = Upstream::new(|_| replies([animal(1), animal(2)], OK));
     let transcoder = builder(&upstream).build().unwrap();
-    let got = send(&transcoder, request("POST", "/v1/feed", "{}")).await;
-    assert_eq!((got.status.as_u16(), got.json()["code"].as_i64()), (501, Some(12)));
+    let mut request = request("GET", "/v1/watch/x", "");
+    request.headers_mut().insert("accept", HeaderValue::from_static("text/event-stream"));
+    for id in ids {
+        request.headers_mut().append("last-event-id", HeaderValue::from_bytes(id.as_bytes()).unwrap());
+    }
+    let got = send(&transcoder, request).await;
+    let seen = upstream
+        .seen()
+        .pop()
+        .map(|seen| seen.headers.get("last-event-id").map_or("", |value| value.to_str().unwrap()).to_owned());
+    (got, seen)
+}
+
+#[tokio::test]
+async fn last_event_id_is_passed_upstream_and_the_ids_go_on_from_a_number() {
+    for (id, first) in [
+        ("7", 8),
+        ("9007199254740991", 9_007_199_254_740_992_u64),
+        ("9007199254740992", 1),
+        ("99999999999999999999999", 1),
+        ("007", 1),
+        ("-1", 1),
+        ("page 2", 1),
+    ] {
+        let (got, seen) = events(&[id]).await;
+        assert_eq!(seen.as_deref(), Some(id));
+        let ids: Vec<_> = got.text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+        assert_eq!(ids, [first.to_string(), (first + 1).to_string()], "{id}");
+    }
+    let (got, seen) = events(&[""]).await;
+    assert_eq!((seen.as_deref(), got.text.starts_with("id: 1\n")), (Some(""), true));
+}
+
+#[tokio::test]
+async fn a_last_event_id_that_cannot_be_passed_on_is_400() {
+    let long = "x".repeat(257);
+    for ids in [&["1", "2"][..], &["caf\u{e9}"], &["a\tb"], &[long.as_str()]] {
+        let (got, seen) = events(ids).await;
+        assert!(got.violation().1.contains("`Last-Event-ID`"), "{ids:?}");
+        assert_eq!(seen, None, "{ids:?}");
+    }
+    for control in ["1\r\nx-user: 1", "1\n", "1\0"] {
+        assert!(HeaderValue::from_bytes(control.as_bytes()).is_err(), "no HTTP server lets it through");
+    }
+}
+
+#[tokio::test]
+async fn only_a_stream_of_events_has_a_last_event_id() {
+    let upstream = Upstream::new(|_| replies([animal(1)], OK));
+    let transcoder = builder(&upstream).build().unwrap();
+    let mut request = request("GET", "/v1/watch/x", "");
+    request.headers_mut().insert("last-event-id", HeaderValue::from_static("7"));
+    assert_eq!(send(&transcoder, request).await.status, 200);
+    assert!(!upstream.last().headers.contains_key("last-event-id"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_has_no_message_yet_has_its_head_and_its_heartbeats() {
+    let upstream = Upstream::new(|_| {
+        let mut answer = answer(futures::stream::pending());
+        answer.headers_mut().insert("x-shown", HeaderValue::from_static("1"));
+        answer
+    });
+    let transcoder = builder(&upstream).gate(Recorder::default()).build().unwrap();
+    let mut request = request("GET", "/v1/watch/x", "");
+    request.headers_mut().insert("accept", HeaderValue::from_static("text/event-stream"));
+    let begun = tokio::time::Instant::now();
+    let response = transcoder.oneshot(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["x-shown"]),
+        (200, &HeaderValue::from_static("1"))
+    );
+    assert_eq!(begun.elapsed().as_secs(), 1);
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), ":\n\n");
+    assert_eq!(begun.elapsed().as_secs(), 16);
+}
+
+/// An answer with trailers: the headers, the body, the trailers.
+async fn trailed(uri: &str, te: Option<&'static str>) -> (http::HeaderMap, Bytes, http::HeaderMap) {
+    let upstream = Upstream::new(|_| {
+        let mut answer =
+            replies([animal(1)], &[("grpc-status", "0"), ("x-shown", "late"), ("x-internal", "1")]);
+        answer.headers_mut().insert("x-internal", HeaderValue::from_static("1"));
+        answer
+    });
+    let transcoder = builder(&upstream).gate(Recorder::default()).build().unwrap();
+    let mut request = request("GET", uri, "");
+    if let Some(te) = te {
+        request.headers_mut().insert("te", HeaderValue::from_static(te));
+    }
+    let (head, body) = transcoder.oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    (head.headers, body.to_bytes(), trailers)
+}
+
+#[tokio::test]
+async fn trailers_of_the_upstream_are_http_trailers_when_te_says_so() {
+    for uri in ["/v1/watch/x", "/v1/one/x"] {
+        for te in ["trailers", "gzip;q=0.5, Trailers"] {
+            let (headers, body, trailers) = trailed(uri, Some(te)).await;
+            assert_eq!(trailers, crate::harness::trailers(&[("x-shown", "late")]), "{uri} {te}");
+            assert!(
+                !headers.contains_key("x-shown") && !headers.contains_key("content-length"),
+                "{headers:?}"
+            );
+            assert!(body.starts_with(b"{\"name\":\"a\""), "{uri} {te}");
+        }
+        for te in [None, Some("gzip"), Some("")] {
+            let (headers, _, trailers) = trailed(uri, te).await;
+            assert!(trailers.is_empty(), "{uri} {te:?}");
+            // Of a unary call, they are known before the head is sent.
+            assert_eq!(headers.contains_key("x-shown"), uri == "/v1/one/x", "{uri} {te:?}");
+        }
+    }
+    let (headers, _, _) = trailed("/v1/one/x", Some("trailers")).await;
+    assert_eq!(headers["trailer"], "x-shown");
 }

@@ -1,0 +1,70 @@
+//! Bodies that come too slowly.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use serde_json::Value;
+use tower::ServiceExt as _;
+use transcoder::{Body, Transcoder};
+
+use crate::harness::{Upstream, builder, error_info, request};
+
+/// Sends `pieces` with a pause before each.
+async fn drip(transcoder: &Transcoder, uri: &str, pieces: Vec<(u64, String)>) -> Response<Body> {
+    let (head, _) = request("POST", uri, "{}").into_parts();
+    let body = futures::stream::iter(pieces).then(|(seconds, piece)| async move {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        Ok::<_, std::io::Error>(Frame::data(Bytes::from(piece)))
+    });
+    transcoder.clone().oneshot(Request::from_parts(head, StreamBody::new(body))).await.unwrap()
+}
+
+/// A JSON body whose middle comes in as many pieces of this size, this many seconds apart.
+fn pieces(count: usize, seconds: u64, bytes: usize) -> Vec<(u64, String)> {
+    let mut all = vec![(0, r#"{"stringValue":""#.to_owned())];
+    all.extend((0..count).map(|_| (seconds, "x".repeat(bytes))));
+    all.push((0, r#""}"#.to_owned()));
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_below_the_minimum_rate_is_408() {
+    let transcoder = builder(&Upstream::echo()).build().unwrap();
+    let begun = tokio::time::Instant::now();
+    let response = drip(&transcoder, "/v1/echo", pieces(1000, 1, 10)).await;
+    assert_eq!(response.status(), 408);
+    // Ten seconds of grace, then the first window of five.
+    assert_eq!(begun.elapsed().as_secs(), 15);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["details"][0], error_info("BODY_TOO_SLOW"));
+    // A body that stops is no better than one that trickles, however fast it began.
+    let mut stopped = pieces(1, 1, 100_000);
+    stopped.push((3600, "late".to_owned()));
+    assert_eq!(drip(&transcoder, "/v1/echo", stopped).await.status(), 408);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_at_the_minimum_rate_is_taken() {
+    let transcoder = builder(&Upstream::echo()).build().unwrap();
+    assert_eq!(drip(&transcoder, "/v1/echo", pieces(60, 1, 241)).await.status(), 200);
+    // Within the grace, anything goes.
+    assert_eq!(drip(&transcoder, "/v1/echo", pieces(9, 1, 1)).await.status(), 200);
+    let patient = builder(&Upstream::echo()).body_bytes_per_second_min(0).build().unwrap();
+    assert_eq!(drip(&patient, "/v1/echo", pieces(10, 3600, 1)).await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_slow_body_is_504_when_it_comes_first() {
+    let transcoder = builder(&Upstream::echo()).build().unwrap();
+    let (mut head, _) = request("POST", "/v1/echo", "{}").into_parts();
+    head.headers.insert("grpc-timeout", "12S".parse().unwrap());
+    let body = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+    let begun = tokio::time::Instant::now();
+    let response = transcoder.oneshot(Request::from_parts(head, body)).await.unwrap();
+    assert_eq!((response.status().as_u16(), begun.elapsed().as_secs()), (504, 12));
+}
