@@ -73,7 +73,8 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
         // No method was asked for, so nothing was counted: what is not there is looked for as often as what is.
         let decision = settings.limiter.count(Rate::Default, None, address).await;
         notes.decided(decision);
-        if let Some(wait) = decision.wait() {
+        // What was done is not taken back.
+        if let Some(wait) = decision.wait().filter(|_| notes.served().is_none()) {
             response = refusal::too_many(wait);
         }
     }

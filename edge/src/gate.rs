@@ -46,11 +46,19 @@ impl PolicyGate {
         Self { verifier, limiter, methods: Methods::default(), sessions }
     }
 
-    async fn admit_head(&self, method: &Method, request: &Parts) -> Result<Admission, Status> {
+    /// Counts a call that this gate does not decide about: of a service without policies, by its network.
+    pub(crate) async fn count_openly(&self, method: &Method, request: &Parts) -> Result<(), Status> {
         let client = client(request)?;
         client.notes.routed(self.methods.of(method));
+        decided(client, self.limiter.count(Rate::Default, None, client.address).await)
+    }
+
+    async fn admit_head(&self, method: &Method, request: &Parts) -> Result<Admission, Status> {
+        let client = client(request)?;
+        let served = self.methods.of(method);
+        client.notes.routed(Arc::clone(&served));
         // Every routed service is one of the contract, so every method has its policy.
-        let policy = Policy::of(method.path()).ok_or_else(|| {
+        let policy = served.policy.ok_or_else(|| {
             Refusal::Unimplemented.status(DOMAIN, "METHOD_UNKNOWN", "there is no such method")
         })?;
         let credentials = Credentials::of(&request.headers)?;

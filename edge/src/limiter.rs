@@ -11,6 +11,7 @@ mod shared;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use metrics::Counter;
 use proto::policy::Rate;
 use uuid::Uuid;
 
@@ -109,6 +110,68 @@ pub struct Limiter {
     local: Local,
     shared: Option<Arc<Shared>>,
     policies: Policies,
+    decisions: Decisions,
+}
+
+/// Where a call was counted.
+#[derive(Clone, Copy, Debug)]
+enum Store {
+    /// In this process, as configured.
+    Local,
+    /// In Redis.
+    Redis,
+    /// In this process, because Redis did not answer.
+    Fallback,
+}
+
+impl Store {
+    const ALL: [Self; 3] = [Self::Local, Self::Redis, Self::Fallback];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Redis => "redis",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
+/// The counters of decisions, looked up once: this is on the way of every request.
+struct Decisions([[[Counter; 2]; Store::ALL.len()]; Lane::ALL.len()]);
+
+impl Decisions {
+    fn new() -> Self {
+        let counter = |lane: Lane, store: Store, allowed: bool| {
+            let result = if allowed { "allowed" } else { "refused" };
+            metrics::counter!(
+                "edge_rate_limit_decisions_total",
+                "limit" => lane.name(), "result" => result, "store" => store.name(),
+            )
+        };
+        Self(
+            Lane::ALL.map(|lane| {
+                Store::ALL.map(|store| [false, true].map(|allowed| counter(lane, store, allowed)))
+            }),
+        )
+    }
+
+    fn count(&self, decision: &Decision, store: Store) {
+        let Self([default, expensive, credentials, network, account]) = self;
+        let lane = match decision.lane {
+            Lane::Default => default,
+            Lane::Expensive => expensive,
+            Lane::Credentials => credentials,
+            Lane::CredentialsNetwork => network,
+            Lane::CredentialsAccount => account,
+        };
+        let [local, redis, fallback] = lane;
+        let [refused, allowed] = match store {
+            Store::Local => local,
+            Store::Redis => redis,
+            Store::Fallback => fallback,
+        };
+        if decision.allowed { allowed } else { refused }.increment(1);
+    }
 }
 
 impl Limiter {
@@ -122,6 +185,7 @@ impl Limiter {
             local: Local::new(config),
             shared: Shared::new(config)?.map(Arc::new),
             policies: Policies::new(config),
+            decisions: Decisions::new(),
         })
     }
 
@@ -162,18 +226,13 @@ impl Limiter {
 
     async fn decide(&self, keys: &[Key]) -> Decision {
         let (decision, store) = match &self.shared {
-            None => (self.local.count(keys), "local"),
+            None => (self.local.count(keys), Store::Local),
             Some(shared) => match shared.count(keys).await {
-                Some(decision) => (decision, "redis"),
-                None => (self.local.count(keys), "fallback"),
+                Some(decision) => (decision, Store::Redis),
+                None => (self.local.count(keys), Store::Fallback),
             },
         };
-        let result = if decision.allowed { "allowed" } else { "refused" };
-        metrics::counter!(
-            "edge_rate_limit_decisions_total",
-            "limit" => decision.lane.name(), "result" => result, "store" => store,
-        )
-        .increment(1);
+        self.decisions.count(&decision, store);
         decision
     }
 

@@ -7,6 +7,7 @@ use std::{
 
 use metrics::{Counter, Histogram};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use proto::policy::Method as Policy;
 use tonic::Code;
 use transcoder::Method;
 
@@ -19,6 +20,8 @@ pub(crate) struct Served {
     pub(crate) rpc: String,
     /// Whether the path of a request may be logged: not when it holds the value of a field that is marked `debug_redact`.
     pub(crate) shows_path: bool,
+    /// Its policy, for a method of the contract.
+    pub(crate) policy: Option<&'static Policy>,
     pub(crate) duration: Histogram,
     calls: [OnceLock<Counter>; CODES],
 }
@@ -31,7 +34,8 @@ impl Served {
 
     pub(crate) fn new(rpc: String, shows_path: bool) -> Self {
         let duration = metrics::histogram!("edge_request_duration_seconds", "rpc_method" => rpc.clone());
-        Self { rpc, shows_path, duration, calls: [const { OnceLock::new() }; CODES] }
+        let policy = Policy::of(&rpc);
+        Self { rpc, shows_path, policy, duration, calls: [const { OnceLock::new() }; CODES] }
     }
 
     /// Counts one call that ended with this code.

@@ -131,5 +131,6 @@ async fn run_up(up: Up) -> anyhow::Result<()> {
     stop.await;
     eprintln!("stopping; calls in flight are finished");
     platform.stop().await;
+    mesh::telemetry::flush();
     Ok(())
 }

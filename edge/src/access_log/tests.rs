@@ -55,6 +55,63 @@ fn a_request_whose_client_left_was_cancelled() {
     );
 }
 
+/// What says how a call ended when it is dropped, as the stream of a transcoder does.
+struct Told(Code);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        Notes::of_current().expect("a body is dropped for its request").ended(self.0);
+    }
+}
+
+/// The answer of a stream of two pieces, after which it ends, well or not, and says with which code.
+fn streamed(code: Code, broken: bool) -> RecordedBody {
+    let told = Told(code);
+    let pieces = futures::stream::unfold((0, Some(told)), move |(sent, mut told)| async move {
+        match sent {
+            0 | 1 => Some((Ok(Bytes::from_static(b"piece")), (sent + 1, told))),
+            2 if broken => {
+                drop(told.take());
+                Some((Err("broken off"), (3, told)))
+            }
+            _ => None,
+        }
+    });
+    let mut record = record("/");
+    record.status = Some(StatusCode::OK);
+    RecordedBody { record, body: Some(Body::from_stream(pieces)) }
+}
+
+/// Reads up to `pieces` pieces.
+async fn read(body: &mut RecordedBody, pieces: usize) {
+    for _ in 0..pieces {
+        if !matches!(std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await, Some(Ok(_))) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_logged_with_what_became_of_it_at_its_end() {
+    for (code, broken, cut_off) in [(Code::Ok, false, Value::Null), (Code::Unavailable, true, json!(true))] {
+        let mut body = streamed(code, broken);
+        read(&mut body, 3).await;
+        let line = line(&body.record);
+        assert_eq!((&line["code"], &line["cut_off"]), (&json!(name(code)), &cut_off));
+        assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(10)));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_its_client_left_is_logged_as_it_says_itself() {
+    let mut body = streamed(Code::Cancelled, false);
+    let notes = Arc::clone(&body.record.notes);
+    read(&mut body, 1).await;
+    assert_eq!(notes.code.get(), None, "it is not over");
+    drop(body);
+    assert_eq!(notes.code.get(), Some(&Code::Cancelled));
+}
+
 #[test]
 fn a_refused_call_says_by_which_limit() {
     let record = record("/");

@@ -37,7 +37,7 @@ pub(crate) struct Text {
 /// What a process wrote, line by line.
 #[derive(Clone, Default)]
 struct Lines {
-    lines: Arc<Mutex<Vec<String>>>,
+    written: Arc<Mutex<Vec<String>>>,
     more: Arc<Notify>,
     ended: Arc<AtomicBool>,
 }
@@ -45,7 +45,7 @@ struct Lines {
 impl Lines {
     fn of(output: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let lines = Self::default();
-        let written = lines.clone();
+        let reader = lines.clone();
         #[expect(
             clippy::disallowed_methods,
             reason = "reads until the process ends, and ends with the test"
@@ -53,11 +53,11 @@ impl Lines {
         tokio::spawn(async move {
             let mut output = BufReader::new(output).lines();
             while let Ok(Some(line)) = output.next_line().await {
-                written.lines.lock().expect("no panic").push(line);
-                written.more.notify_waiters();
+                reader.written.lock().expect("no panic").push(line);
+                reader.more.notify_waiters();
             }
-            written.ended.store(true, Ordering::SeqCst);
-            written.more.notify_waiters();
+            reader.ended.store(true, Ordering::SeqCst);
+            reader.more.notify_waiters();
         });
         lines
     }
@@ -71,7 +71,7 @@ impl Lines {
                 tokio::pin!(more);
                 more.as_mut().enable();
                 let ended = self.ended.load(Ordering::SeqCst);
-                let fresh = self.lines.lock().expect("no panic")[next..].to_vec();
+                let fresh = self.written.lock().expect("no panic")[next..].to_vec();
                 if let Some(found) = fresh.iter().find_map(|line| wanted(line)) {
                     return Some(found);
                 }
@@ -83,11 +83,11 @@ impl Lines {
             }
         };
         let found = tokio::time::timeout(PATIENCE, found).await.ok().flatten();
-        found.unwrap_or_else(|| panic!("not written:\n{}", self.lines.lock().expect("no panic").join("\n")))
+        found.unwrap_or_else(|| panic!("not written:\n{}", self.written.lock().expect("no panic").join("\n")))
     }
 
     fn count(&self) -> usize {
-        self.lines.lock().expect("no panic").len()
+        self.written.lock().expect("no panic").len()
     }
 }
 
@@ -140,7 +140,7 @@ impl EdgeProcess {
 
     /// All that it has logged.
     pub(crate) fn log(&self) -> String {
-        self.log.lines.lock().expect("no panic").join("\n")
+        self.log.written.lock().expect("no panic").join("\n")
     }
 
     /// Asks on the public port.
