@@ -110,6 +110,24 @@ impl<'t, 'o> Binder<'t, 'o> {
         }
     }
 
+    /// Key and value of the map at `path`.
+    fn entry_fields(&self, path: &[usize], name: &str) -> Result<&'t [Field; 2], Violation> {
+        let map = field_at(self.tables, self.message, path).filter(|field| field.label == Label::Map);
+        let entry = match map.map(|field| field.ty) {
+            Some(Type::Message(entry)) => self.tables.messages[entry].fields.first_chunk(),
+            Some(Type::Scalar(_) | Type::Group(_)) | None => None,
+        };
+        entry.ok_or_else(|| Violation::at(name, "is not a map"))
+    }
+
+    /// The wire bytes of a key of the map at `path`.
+    pub(crate) fn entry_key(&self, path: &[usize], name: &str, key: &str) -> Result<Vec<u8>, Violation> {
+        let [field, _] = self.entry_fields(path, name)?;
+        let mut bytes = Vec::with_capacity(key.len() + 1);
+        self.put_value(field, key, &mut bytes).map_err(|fault| fault.under_key(key).under(name))?;
+        Ok(bytes)
+    }
+
     /// Adds an entry to the map at `path`.
     pub(crate) fn set_entry(
         &mut self,
@@ -118,13 +136,7 @@ impl<'t, 'o> Binder<'t, 'o> {
         key: &str,
         text: &str,
     ) -> Result<(), Violation> {
-        let map = field_at(self.tables, self.message, path).filter(|field| field.label == Label::Map);
-        let Some(Type::Message(entry)) = map.map(|field| field.ty) else {
-            return Err(Violation::at(name, "is not a map"));
-        };
-        let [key_field, value_field] = &*self.tables.messages[entry].fields else {
-            return Err(Violation::at(name, "is not a map"));
-        };
+        let [key_field, value_field] = self.entry_fields(path, name)?;
         let mut bytes = Vec::with_capacity(key.len() + text.len() + 8);
         let open = open_len(&mut bytes);
         for (field, text) in [(key_field, key), (value_field, text)] {

@@ -1,5 +1,7 @@
 //! The codec by itself, for the fuzz targets and the benches. No part of the stable interface.
 
+use std::sync::Arc;
+
 use prost_reflect::DescriptorPool;
 
 use crate::builder::BuildError;
@@ -8,9 +10,9 @@ use crate::json::parse::{self, ParseOptions};
 use crate::table::Tables;
 
 /// The tables of a descriptor set, with the settings that a `Builder` has by default.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Codec {
-    tables: Tables,
+    tables: Arc<Tables>,
     parse: ParseOptions,
     encode: EncodeOptions,
 }
@@ -26,7 +28,7 @@ impl Codec {
     ///
     /// As `Builder::build` has for the descriptor set.
     pub fn new(pool: &DescriptorPool) -> Result<Self, BuildError> {
-        let tables = Tables::compile(&[pool], false);
+        let tables = Arc::new(Tables::compile(&[pool], false));
         let parse = ParseOptions { ignore_unknown: false, keep_defaults: false, depth_max: 100 };
         Ok(Self { tables, parse, encode: EncodeOptions::default() })
     }

@@ -34,10 +34,11 @@ pub(crate) fn bind(
             return Err(Violation::at(&name, "is set by the body"));
         }
         if let Some(key) = key {
-            if singular.iter().any(|known| *known == entry_path(&path, key)) {
+            let entry = entry_path(&path, &binder.entry_key(&path, path_text, key)?);
+            if singular.contains(&entry) {
                 return Err(Violation::at(&name, "is given twice"));
             }
-            singular.push(entry_path(&path, key));
+            singular.push(entry);
             binder.set_entry(&path, path_text, key, &value)?;
             continue;
         }
@@ -56,11 +57,11 @@ pub(crate) fn bind(
     Ok(())
 }
 
-/// A map entry among the paths that may occur once: the path, a mark, and the key's bytes.
-fn entry_path(path: &[usize], key: &str) -> Vec<usize> {
+/// A map entry among the paths that may occur once: the path, a mark, and the key's wire bytes, which `1` and `1e0` share.
+fn entry_path(path: &[usize], key: &[u8]) -> Vec<usize> {
     let mut entry = path.to_vec();
     entry.push(usize::MAX);
-    entry.extend(key.bytes().map(usize::from));
+    entry.extend(key.iter().copied().map(usize::from));
     entry
 }
 

@@ -38,7 +38,7 @@ impl Subject {
         let codec = Codec::new(pool).ok()?;
         let message = codec.message_type(name)?;
         Some(Self {
-            verbose: Codec::new(pool).ok()?.always_print_primitive_fields(true),
+            verbose: codec.clone().always_print_primitive_fields(true),
             codec,
             message,
             descriptor: pool.get_message_by_name(name)?,

@@ -2,6 +2,8 @@
 //!
 //! Source: the grammar in the comments of `google/api/http.proto`.
 
+use crate::percent::{Keep, decode};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Segment {
     Literal(String),
@@ -92,7 +94,8 @@ fn push_segment(text: &str, template: &mut Template) -> Result<(), &'static str>
         literal if literal.contains(['*', '{', '}', '=']) => {
             return Err("a segment is a literal, `*` or `**`");
         }
-        literal => Segment::Literal(literal.to_owned()),
+        // A request's segment is decoded before it is compared.
+        literal => Segment::Literal(decode(literal, Keep::Nothing, false)?.into_owned()),
     });
     Ok(())
 }

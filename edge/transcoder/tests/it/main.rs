@@ -26,6 +26,7 @@ mod network;
 mod openapi;
 mod pace;
 mod problem;
+mod protojson;
 mod query;
 mod routing;
 mod streams;

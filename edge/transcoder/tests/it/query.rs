@@ -63,6 +63,9 @@ async fn map_entries_and_json_values() {
         json!({"labels": {"a": "1", "b": "2"}, "counts": {"-1": "5"}, "value": {"a": [1.0]}, "struct": {}, "list": [null]})
     );
     assert_eq!(rejected("labels[a]=1&labels[a]=2").await.1, "is given twice");
+    assert_eq!(rejected("counts[1]=1&counts[1e0]=2").await, ("counts[1e0]".into(), "is given twice".into()));
+    assert_eq!(rejected("counts[x]=1").await.0, "counts[\"x\"]");
+    assert_eq!(seen("labels[]=1&labels[a[b]]=2").await, json!({"labels": {"": "1", "a[b]": "2"}}));
     assert_eq!(rejected("labels=x").await.0, "labels");
     assert_eq!(rejected("strings[a]=x").await.1, "is not a map");
     assert_eq!(rejected("value={").await.0, "value");
