@@ -5,7 +5,7 @@ CARGO ?= cargo
 JETWAY = $(CARGO) run --locked --quiet --bin jetway --
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers up demo audit test fuzz check clean
+.PHONY: help setup peers up demo audit test fuzz bench check clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ fuzz: ## fuzz the transcoder's codec, routing and headers; SECONDS=600 for each 
 
 check: setup ## formatting, lints, documentation, architecture, manifests
 	@scripts/check
+
+bench: setup ## the edge side by side with Envoy, and the codec alone; ARGS="--rounds 3" for a quick look
+	@scripts/bench $(ARGS)
 
 clean: ## delete what was built; the platform's data stays
 	$(CARGO) clean

@@ -1,6 +1,9 @@
 //! The physical limit: a proxy from HTTP/1.1 to HTTP/2 that copies bytes and understands none. Its answers are gRPC frames.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -18,7 +21,7 @@ const EMPTY_FRAME: Bytes = Bytes::from_static(&[0; 5]);
 
 /// Serves until killed.
 pub(crate) async fn serve(listen: SocketAddr, upstream: SocketAddr) -> anyhow::Result<()> {
-    let stream = TcpStream::connect(upstream).await.context("connect to the upstream")?;
+    let stream = connect(upstream).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(1 << 20)
@@ -52,6 +55,17 @@ pub(crate) async fn serve(listen: SocketAddr, upstream: SocketAddr) -> anyhow::R
         }
     })
     .await
+}
+
+/// Waits for the upstream, which is started at the same time.
+async fn connect(upstream: SocketAddr) -> anyhow::Result<TcpStream> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match TcpStream::connect(upstream).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+            outcome => return outcome.context("connect to the upstream"),
+        }
+    }
 }
 
 async fn translate(request: Request<Incoming>) -> Option<Request<Full<Bytes>>> {
