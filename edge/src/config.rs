@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use clap::{Arg, ArgMatches};
+use figment::value::Value;
 use mesh::config::{
     Configuration, Parts, PublicConfig, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles,
 };
@@ -9,20 +11,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::client_address::Networks;
 use crate::cors::Origins;
+use crate::upstreams::{flags, set_by_flags};
 
 pub use crate::limiter::LimitsConfig;
+pub use crate::upstreams::{Access, UpstreamConfig};
 
 /// Settings of the edge, for example `JETWAY_EDGE_SERVER__LISTEN`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen. `server.listen` is the public address.
+    /// Where to listen. `server.listen`, or `listen` for short, is the public address.
     pub server: ServerConfig,
     /// The public listener: its certificate, the proxies in front of it, its limits.
     pub public: PublicConfig,
     /// Logs.
     pub telemetry: TelemetryConfig,
-    /// The workload certificate, for calls to the services.
+    /// The workload certificate, for calls to the platform's services.
     pub tls: TlsFiles,
     /// Where `identity` is.
     pub identity: TargetConfig,
@@ -30,6 +34,13 @@ pub struct Config {
     pub bookings: TargetConfig,
     /// Where `payments` is.
     pub payments: TargetConfig,
+    /// Whether Jetway's own services are fronted. Unset: when there is no `[[upstream]]`.
+    pub platform: Option<bool>,
+    /// Further services to front, of whatever kind.
+    pub upstream: Vec<UpstreamConfig>,
+    /// Whether fields that hold their default are printed in JSON. Unset: when Jetway's own services are fronted, whose clients should see that
+    /// nothing was refunded, rather than nothing about refunds.
+    pub print_defaults: Option<bool>,
     /// How many proxies of our own stand in front: the client's address is that many entries from the right of `X-Forwarded-For`. 0: it is the
     /// connection's, whatever the header says.
     pub trusted_hops: usize,
@@ -67,6 +78,9 @@ impl Default for Config {
             identity: TargetConfig::on_loopback(50051),
             bookings: TargetConfig::on_loopback(50052),
             payments: TargetConfig::on_loopback(50053),
+            platform: None,
+            upstream: Vec::new(),
+            print_defaults: None,
             trusted_hops: 0,
             trusted_proxies: Networks::default(),
             limits: LimitsConfig::default(),
@@ -76,21 +90,64 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether Jetway's own services are fronted.
+    pub fn fronts_platform(&self) -> bool {
+        self.platform.unwrap_or(self.upstream.is_empty())
+    }
+
+    /// Whether any call is checked by the policy of the contract, so that tokens have to be verified.
+    pub fn checks_tokens(&self) -> bool {
+        self.fronts_platform() || self.upstream.iter().any(|upstream| upstream.access == Access::Policy)
+    }
+
+    /// Whether fields that hold their default are printed in JSON.
+    pub fn prints_defaults(&self) -> bool {
+        self.print_defaults.unwrap_or_else(|| self.fronts_platform())
+    }
+}
+
 impl Configuration for Config {
+    fn lists() -> Vec<(&'static str, Value)> {
+        vec![("upstream", Value::serialize(UpstreamConfig::default()).expect("a table"))]
+    }
+
+    fn short_names() -> &'static [(&'static str, &'static str)] {
+        &[("listen", "server.listen")]
+    }
+
+    fn flags() -> Vec<Arg> {
+        flags()
+    }
+
+    fn set_by_flags(matches: &ArgMatches) -> Vec<String> {
+        set_by_flags(matches)
+    }
+
+    /// For calls to the platform's own services: those that say who may call them, and `identity`, which has the keys of tokens.
+    fn needs_certificate(&self) -> bool {
+        self.checks_tokens() || self.upstream.iter().any(|upstream| upstream.workload.is_some())
+    }
+
     fn parts(&self) -> Parts<'_> {
         Parts {
             server: &self.server,
             telemetry: &self.telemetry,
             tls: &self.tls,
             database: None,
-            identity: Some(&self.identity),
+            identity: self.checks_tokens().then_some(&self.identity),
             clock_file: self.clock_file.as_ref(),
         }
     }
 
     fn check(&self) -> Vec<String> {
-        let mut problems = self.tls.check();
+        let mut problems = if self.needs_certificate() { self.tls.check() } else { Vec::new() };
         problems.extend(self.public.check("public"));
+        if self.platform == Some(false) && self.upstream.is_empty() {
+            problems
+                .push("`platform` is false and there is no `upstream`: there is nothing to serve".to_owned());
+        }
+        problems.extend(self.upstream.iter().enumerate().flat_map(|(index, upstream)| upstream.check(index)));
         for origin in &self.browsers.origins {
             if let Some(problem) = Origins::problem(origin) {
                 problems.push(format!("`browsers.origins`: `{origin}` {problem}"));

@@ -2,7 +2,7 @@
 //!
 //! One request passes [`answer`] (request id, client address, security headers, access log), [`hygiene`] and [`cors`], then the transcoder, which finds the method by its
 //! `google.api.http` rule and asks the [`gate`] about it: rate limit, access token, policy table, limits of size and time. Then the call goes to
-//! its service over mTLS. Every route comes from the descriptors; there is no list of them here.
+//! its service over mTLS, or to one of anybody's as [`upstreams`] says. Every route comes from the descriptors; there is no list of them here.
 
 mod access_log;
 pub mod answer;
@@ -18,24 +18,22 @@ mod security_headers;
 mod served;
 pub mod session;
 mod unreadable;
+pub mod upstreams;
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use axum::{
     Router,
-    body::Bytes,
     http::{StatusCode, header::CONTENT_TYPE},
     middleware,
     routing::get,
 };
 use diesel_migrations::EmbeddedMigrations;
 use mesh::{
-    client::Channel,
+    health::Readiness,
     run::{App, Context, Service},
     token::Verifier,
 };
-use transcoder::Transcoder;
 
 pub use crate::config::Config;
 use crate::{
@@ -44,6 +42,7 @@ use crate::{
     gate::PolicyGate,
     limiter::Limiter,
     session::Sessions,
+    upstreams::Upstreams,
 };
 
 /// How often the limiter forgets clients that have been quiet: most budgets are whole again after a second.
@@ -78,54 +77,31 @@ impl Service for Edge {
     }
 }
 
-/// Every service of the contract that the world may reach, with the name of the workload that serves it.
-fn routed_services() -> impl Iterator<Item = (String, &'static str)> {
-    const PACKAGES: [(&str, &str); 3] = [
-        ("jetway.identity.v1", "identity"),
-        ("jetway.bookings.v1", "bookings"),
-        ("jetway.payments.v1", "payments"),
-    ];
-    proto::descriptor_pool().services().filter_map(|service| {
-        let (_, workload) = PACKAGES.iter().find(|(package, _)| *package == service.package_name())?;
-        Some((service.full_name().to_owned(), *workload))
-    })
-}
-
 fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) -> anyhow::Result<Router> {
     let config = &context.config;
-    let upstreams: [(&str, Channel); 3] = [
-        ("identity", context.channel("identity", &config.identity)?),
-        ("bookings", context.channel("bookings", &config.bookings)?),
-        ("payments", context.channel("payments", &config.payments)?),
-    ];
-    // A client should see that nothing was refunded, rather than nothing about refunds.
-    let mut builder = Transcoder::builder(proto::DESCRIPTOR_SET)
-        .gate(PolicyGate::new(context.verifier.clone(), Arc::clone(&limiter), sessions))
-        .error_domain(gate::DOMAIN)
-        .always_print_primitive_fields(true);
-    for (service, workload) in routed_services() {
-        let (_, channel) =
-            upstreams.iter().find(|(name, _)| *name == workload).context("every workload has an upstream")?;
-        builder = builder.upstream(service, channel.clone());
-    }
-    let transcoder = builder.build().context("compile the routes")?;
-    let openapi = Bytes::from(transcoder.openapi("Jetway", "v1").to_string());
-    let verifier = context.verifier.clone();
+    let gate = PolicyGate::new(context.verifier.clone(), Arc::clone(&limiter), sessions);
+    let upstreams = Upstreams::start(context, gate)?;
+    let documented = Arc::clone(&upstreams);
+    let keys = config.checks_tokens().then(|| context.verifier.clone());
+    let readiness = context.readiness.clone();
     Ok(Router::new()
-        .route("/openapi.json", get(async move || ([(CONTENT_TYPE, "application/json")], openapi)))
+        .route(
+            "/openapi.json",
+            get(async move || ([(CONTENT_TYPE, "application/json")], documented.serving().openapi.clone())),
+        )
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(async move || ready(&verifier)))
-        .fallback_service(transcoder)
+        .route("/readyz", get(async move || ready(keys.as_ref(), &readiness)))
+        .fallback_service(upstreams.routes())
         .layer(middleware::from_fn_with_state(Origins::new(&config.browsers.origins), cors::layer))
         .layer(middleware::from_fn(hygiene::layer))
         .layer(middleware::from_fn(unreadable::layer))
         .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
 }
 
-fn ready(verifier: &Verifier) -> (StatusCode, &'static str) {
-    if verifier.has_keys() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready: no token keys yet\n")
+fn ready(keys: Option<&Verifier>, readiness: &Readiness) -> (StatusCode, String) {
+    let no_keys = keys.is_some_and(|verifier| !verifier.has_keys()).then_some("no token keys yet");
+    match no_keys.or_else(|| readiness.unmet()) {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }

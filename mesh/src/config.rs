@@ -356,7 +356,7 @@ pub fn load<C: Configuration>(service: &'static str, sources: &Sources) -> Resul
         });
         match (fits, refused) {
             (Some((value, one)), _) => match of_list {
-                Some(position) => lists.set(position, value),
+                Some(position) => lists.set(&position, value),
                 None => figment = figment.merge(Serialized::defaults(one)),
             },
             (None, refused) => {

@@ -15,7 +15,7 @@ use tonic::service::Routes;
 use crate::{
     accept::{self, Limits, Listener, Shutdown, Transport},
     admin::Admin,
-    client::{Channel, Target},
+    client::{Channel, Options, Target},
     clock::Clock,
     config::{self, Configuration, DatabaseConfig, PublicConfig, ServerConfig, Sources, TargetConfig},
     db::{self, Db},
@@ -97,11 +97,25 @@ impl<C> Context<C> {
     ///
     /// When the address cannot be read.
     pub fn channel(&self, service: &str, target: &TargetConfig) -> anyhow::Result<Channel> {
+        self.channel_with(service, target, Options::default())
+    }
+
+    /// As [`Context::channel`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::channel`].
+    pub fn channel_with(
+        &self,
+        service: &str,
+        target: &TargetConfig,
+        options: Options,
+    ) -> anyhow::Result<Channel> {
         let target = Target::parse(service, target.address.split(',').map(str::trim))
             .with_context(|| format!("the address of {service}"))?;
         let identity =
             self.identity.as_ref().context("there is no workload certificate to call peers with")?;
-        let channel = Channel::connect_lazy(&target, identity);
+        let channel = Channel::with_options(&target, identity, options);
         self.admin.show(&channel);
         Ok(channel)
     }
@@ -190,9 +204,10 @@ pub fn run_with<S: Service>(command_line: impl IntoIterator<Item = OsString>) ->
     // On one core a second thread only makes work. Migrations need one, though.
     let alone =
         S::migrations().is_none() && std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
-    let mut builder = match alone {
-        true => tokio::runtime::Builder::new_current_thread(),
-        false => tokio::runtime::Builder::new_multi_thread(),
+    let mut builder = if alone {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
     };
     let runtime = builder.enable_all().build().expect("a tokio runtime");
     match runtime.block_on(until_stopped::<S>(config)) {
@@ -257,10 +272,10 @@ pub async fn stop_requested() {
 pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Result<Running> {
     tls::install_crypto_provider();
     let parts = config.parts();
-    let identity = match config.needs_certificate() {
-        true => Some(Identity::load(parts.tls).context("load the workload certificate")?),
-        false => None,
-    };
+    let identity = config
+        .needs_certificate()
+        .then(|| Identity::load(parts.tls).context("load the workload certificate"))
+        .transpose()?;
     let db = match (S::migrations(), parts.database) {
         (Some(migrations), Some(database)) => Some(prepare(database, migrations).await?),
         _ => None,

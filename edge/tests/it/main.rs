@@ -3,6 +3,7 @@
 mod cors;
 mod errors;
 mod gate;
+mod greeter;
 mod harness;
 mod hygiene;
 mod limits;
@@ -10,3 +11,4 @@ mod operators;
 mod process;
 mod security_headers;
 mod session;
+mod upstreams;

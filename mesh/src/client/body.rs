@@ -52,7 +52,7 @@ impl Payload {
     pub(crate) async fn buffered(body: Body) -> Result<Self, Status> {
         let (start, mut body) = match Self::at_hand(body)? {
             Self::Streamed(Some(streamed)) => streamed,
-            whole => return Ok(whole),
+            whole @ (Self::Whole(_) | Self::Streamed(None)) => return Ok(whole),
         };
         let mut kept = Kept::default();
         kept.push(start);

@@ -105,7 +105,7 @@ impl Connection {
         let (response, mut stream) = sent.inspect_err(|_| self.ended.store(true, Ordering::Relaxed))?;
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         let mut flight =
-            Flight { response: Some(response), upload: None, in_flight: InFlight(Arc::clone(self)) };
+            Flight { response: Some(response), upload: None, counted: InFlight(Arc::clone(self)) };
         match payload {
             Payload::Whole(bytes) if !empty => stream.send_data(bytes.clone(), true)?,
             Payload::Whole(_) => {}
@@ -131,7 +131,7 @@ impl Connection {
 pub(crate) struct Flight {
     response: Option<ResponseFuture>,
     upload: Option<Upload>,
-    in_flight: InFlight,
+    counted: InFlight,
 }
 
 impl Flight {
@@ -141,9 +141,9 @@ impl Flight {
         let Some(response) = &mut self.response else { return Poll::Pending };
         let answered = ready!(std::pin::Pin::new(response).poll(cx));
         self.response = None;
-        let (upload, in_flight) = (self.upload.take(), self.in_flight.another());
+        let (upload, counted) = (self.upload.take(), self.counted.another());
         Poll::Ready(answered.map(|response| {
-            response.map(|stream| Download { stream: Some(stream), _upload: upload, in_flight })
+            response.map(|stream| Download { stream: Some(stream), _upload: upload, counted })
         }))
     }
 }
@@ -151,7 +151,7 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         if let Some(response) = self.response.take() {
-            self.in_flight.0.cancel(Box::new(response));
+            self.counted.0.cancel(Box::new(response));
         }
     }
 }
@@ -160,7 +160,7 @@ impl Drop for Flight {
 pub(crate) struct Download {
     stream: Option<RecvStream>,
     _upload: Option<Upload>,
-    in_flight: InFlight,
+    counted: InFlight,
 }
 
 impl Download {
@@ -182,7 +182,7 @@ impl Download {
 impl Drop for Download {
     fn drop(&mut self) {
         if let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) {
-            self.in_flight.0.cancel(Box::new(stream));
+            self.counted.0.cancel(Box::new(stream));
         }
     }
 }

@@ -56,7 +56,7 @@ impl Lists {
         Dict::from([(list.name.to_owned(), Value::from(vec![list.filled(&one)]))])
     }
 
-    pub(super) fn set(&mut self, position: Position, value: Value) {
+    pub(super) fn set(&mut self, position: &Position, value: Value) {
         let set = self.lists[position.list].elements.entry(position.element).or_default();
         let one = figment::util::nest(&position.key, value).into_dict().unwrap_or_default();
         merge(set, one);
