@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http_body::Frame;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::time::Instant;
 use tonic::Code;
@@ -18,6 +18,7 @@ use crate::coding;
 use crate::error::Problem;
 use crate::events;
 use crate::grpc::{Messages, Next};
+use crate::http_body;
 use crate::json::encode;
 use crate::link::LinkEnd;
 use crate::metadata::Naming;
@@ -61,7 +62,7 @@ impl Form {
     /// 406 when it takes none that there is. Of raw bytes the type is not known before they come, so they go to every
     /// client.
     pub(crate) fn of(shared: &Shared, place: &Place<'_>, parts: &Parts) -> Result<Self, Box<Problem>> {
-        let raw = place.route.response.is_none() && crate::http_body::is(&shared.tables, place.entry.output);
+        let raw = http_body::is_answer(&shared.tables, place.entry.output, place.route.response);
         let offered: &[&str] =
             if place.entry.server_stream { &Framing::MEDIA_TYPES } else { &["application/json"] };
         if raw {
@@ -107,6 +108,7 @@ pub(crate) async fn give(
     };
     match (ask.form, first) {
         (Form::Stream(framing), first) => {
+            let trailers = takes_trailers(ask.parts);
             let start = Start {
                 shared: Arc::clone(shared),
                 route: place.rule,
@@ -114,12 +116,18 @@ pub(crate) async fn give(
                 last_event_id: ask.last_event_id.and_then(events::number),
                 messages,
                 deadline,
-                trailers: takes_trailers(ask.parts),
+                trailers,
                 link,
             };
             let stream = JsonStream::start(start, first)?;
             let mut headers = std::mem::take(answered);
             headers.insert(CONTENT_TYPE, stream.content_type());
+            if trailers {
+                // Which will come is not known yet, and HTTP/1.1 sends only those that were announced.
+                for name in shared.metadata.response.prefixed() {
+                    headers.append(TRAILER, HeaderValue::from(name));
+                }
+            }
             let mut body = Body::stream(stream);
             if shared.settings.codings.answers {
                 body = coding::stream(&ask.parts.headers, &mut headers, body);
@@ -155,7 +163,7 @@ async fn unary(
         return Err(Problem::bad_gateway("a unary call answered two messages"));
     }
     let (content_type, mut body) = if ask.form == Form::Raw {
-        crate::http_body::decode(message)?
+        raw(shared, place.route, message)?
     } else {
         let mut json = Vec::with_capacity(message.len() * 3 + 32);
         reply(shared, place.route, message, &mut json)?;
@@ -198,6 +206,16 @@ fn takes_trailers(parts: &Parts) -> bool {
             })
         })
     })
+}
+
+/// Content type and data of one reply message, or of its field that the rule asks for.
+pub(crate) fn raw(
+    shared: &Shared,
+    route: &Route,
+    message: &Bytes,
+) -> Result<(HeaderValue, Bytes), Box<Problem>> {
+    let output = shared.entries[route.method].output;
+    http_body::decode(&http_body::of_answer(&shared.tables, output, route.response, message)?)
 }
 
 /// Appends the JSON of one reply message, or of its field that the rule asks for.

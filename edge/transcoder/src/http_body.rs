@@ -5,7 +5,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 
 use crate::error::Problem;
-use crate::table::Tables;
+use crate::table::{Tables, Type};
 use crate::wire::{self, Malformed, Reader, put_bytes};
 
 const DEFAULT_TYPE: &str = "application/octet-stream";
@@ -13,6 +13,46 @@ const DEFAULT_TYPE: &str = "application/octet-stream";
 /// Whether the message of this table index is a `google.api.HttpBody`.
 pub(crate) fn is(tables: &Tables, index: usize) -> bool {
     &*tables.messages[index].name == "google.api.HttpBody"
+}
+
+/// Whether an answer is a `google.api.HttpBody`, which goes out as it is: the reply is one, or its field that the rule asks
+/// for.
+pub(crate) fn is_answer(tables: &Tables, output: usize, response: Option<usize>) -> bool {
+    let Some(field) = response else { return is(tables, output) };
+    let field = &tables.messages[output].fields[field];
+    matches!(field.ty, Type::Message(index) if field.label.singular() && is(tables, index))
+}
+
+/// The message of [`is_answer`] in a reply: its field, whose occurrences merge, or all of it.
+///
+/// # Errors
+///
+/// 502 when the reply is malformed.
+pub(crate) fn of_answer(
+    tables: &Tables,
+    output: usize,
+    response: Option<usize>,
+    reply: &Bytes,
+) -> Result<Bytes, Box<Problem>> {
+    let Some(field) = response else { return Ok(reply.clone()) };
+    let wanted = tables.messages[output].fields[field].number;
+    let malformed = |fault: Malformed| Problem::bad_gateway(format!("malformed reply: {}", fault.0));
+    let mut found: Option<Bytes> = None;
+    let mut reader = Reader::new(reply);
+    while !reader.is_empty() {
+        let (number, wire_type) = reader.tag().map_err(malformed)?;
+        if number != wanted || wire_type != wire::LEN {
+            reader.skip(number, wire_type, 0).map_err(malformed)?;
+            continue;
+        }
+        let length = reader.bytes().map_err(malformed)?.len();
+        let occurrence = reply.slice(reader.position() - length..reader.position());
+        found = Some(match found {
+            None => occurrence,
+            Some(known) => [known, occurrence].concat().into(),
+        });
+    }
+    Ok(found.unwrap_or_default())
 }
 
 /// The content type of a request whose body goes through as it is.

@@ -63,6 +63,11 @@ impl Allowed {
         Ok(())
     }
 
+    /// The names that pass by name, as REST clients see them.
+    pub(crate) fn prefixed(&self) -> impl Iterator<Item = HeaderName> {
+        self.listed.iter().filter_map(|name| HeaderName::try_from(format!("{PREFIX}{name}")).ok())
+    }
+
     fn is_empty(&self) -> bool {
         !self.all && self.listed.is_empty()
     }

@@ -12,7 +12,7 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 use tonic::Code;
 
-use crate::answer::reply;
+use crate::answer::{raw, reply};
 use crate::body::BoxError;
 use crate::error::Problem;
 use crate::grpc::{LEFT, Messages, Next};
@@ -147,7 +147,7 @@ impl JsonStream {
             None => {}
             Some(Next::Message(message)) => {
                 if framing == Framing::Raw {
-                    stream.content_type = crate::http_body::decode(&message)?.0;
+                    stream.content_type = raw(&stream.shared, stream.route(), &message)?.0;
                 }
                 stream.print(&message)?;
             }
@@ -203,7 +203,7 @@ impl JsonStream {
                 reply(shared, route, message, ready)?;
                 ready.extend_from_slice(b"\n\n");
             }
-            Framing::Raw => ready.extend_from_slice(&crate::http_body::decode(message)?.1),
+            Framing::Raw => ready.extend_from_slice(&raw(shared, route, message)?.1),
         }
         Ok(())
     }

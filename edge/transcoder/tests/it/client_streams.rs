@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::channel::mpsc;
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -78,7 +78,7 @@ type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// An upstream that is one function.
 #[derive(Clone)]
-struct Server(Arc<dyn Fn(Incoming) -> Answering + Send + Sync>);
+pub(crate) struct Server(Arc<dyn Fn(Incoming) -> Answering + Send + Sync>);
 
 impl Service<Request<tonic::body::Body>> for Server {
     type Response = Answer;
@@ -94,12 +94,34 @@ impl Service<Request<tonic::body::Body>> for Server {
     }
 }
 
+pub(crate) fn server<F>(serve: impl Fn(Incoming) -> F + Send + Sync + 'static) -> Server
+where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    Server(Arc::new(move |incoming| Box::pin(serve(incoming))))
+}
+
+/// A server that sends every message back as it comes.
+pub(crate) fn echo_server() -> Server {
+    server(|incoming| async move { answer(echoed(incoming)) })
+}
+
+fn echoed(incoming: Incoming) -> impl Stream<Item = Result<Frame<Bytes>, tonic::Status>> + Send {
+    futures::stream::unfold(Some(incoming), |incoming| async {
+        let mut incoming = incoming?;
+        match incoming.next().await {
+            Ok(Some(message)) => Some((Ok(Frame::data(framed(&message))), Some(incoming))),
+            Ok(None) => Some((Ok(Frame::trailers(trailers(&[("grpc-status", "0")]))), None)),
+            Err(status) => Some((Err(status), None)),
+        }
+    })
+}
+
 fn serving<F>(serve: impl Fn(Incoming) -> F + Send + Sync + 'static) -> Builder
 where
     F: Future<Output = Answer> + Send + 'static,
 {
-    let server = Server(Arc::new(move |incoming| Box::pin(serve(incoming))));
-    Transcoder::builder(&DESCRIPTOR_SET).upstream("zoo.v1.Zoo", server)
+    Transcoder::builder(&DESCRIPTOR_SET).upstream("zoo.v1.Zoo", server(serve))
 }
 
 /// What an upstream was sent, and whether it came to its end.
@@ -140,16 +162,7 @@ fn collecting(heard: &Heard) -> Builder {
 
 /// Sends every message back as it comes.
 fn echoing() -> Builder {
-    serving(|incoming| async move {
-        answer(futures::stream::unfold(Some(incoming), |incoming| async {
-            let mut incoming = incoming?;
-            match incoming.next().await {
-                Ok(Some(message)) => Some((Ok(Frame::data(framed(&message))), Some(incoming))),
-                Ok(None) => Some((Ok(Frame::trailers(trailers(&[("grpc-status", "0")]))), None)),
-                Err(status) => Some((Err(status), None)),
-            }
-        }))
-    })
+    Transcoder::builder(&DESCRIPTOR_SET).upstream("zoo.v1.Zoo", echo_server())
 }
 
 const NDJSON: &str = "application/x-ndjson";

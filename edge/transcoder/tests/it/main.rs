@@ -9,6 +9,7 @@ mod client_streams;
 mod codec;
 mod coding;
 mod connect;
+mod duplex;
 mod errors;
 #[path = "../../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "a library for the fuzz targets, private here")]

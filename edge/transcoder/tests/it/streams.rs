@@ -283,6 +283,44 @@ async fn a_stream_of_http_bodies_is_one_body() {
 }
 
 #[tokio::test]
+async fn an_http_body_that_is_the_response_body_goes_out_as_it_is() {
+    let file = |content_type: &str, data: &[u8]| {
+        let body = http_body(content_type, data).slice(5..);
+        let mut message = vec![18, u8::try_from(body.len()).unwrap()];
+        message.extend_from_slice(&body);
+        framed(&message)
+    };
+    // Two occurrences of a message are one message.
+    let scattered = framed(&[&file("text/csv", b"a")[5..], &file("", b"b,c")[5..]].concat());
+    for (uri, messages, content_type, data) in [
+        ("/v1/uploads/x:file", vec![file("text/csv", b"a,b")], "text/csv", "a,b"),
+        ("/v1/uploads/x:file", vec![framed(&[10, 1, b'x'])], "application/octet-stream", ""),
+        ("/v1/uploads/x:file", vec![scattered], "text/csv", "b,c"),
+        ("/v1/uploads/x:watch", vec![file("text/csv", b"a"), file("", b"b")], "text/csv", "ab"),
+    ] {
+        let upstream = Upstream::new(move |_| replies(messages.clone(), OK));
+        let transcoder = builder(&upstream).build().unwrap();
+        let got = send(&transcoder, request("GET", uri, "")).await;
+        assert_eq!((got.header("content-type"), got.text.as_str()), (content_type, data), "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_first_http_body_of_a_stream_says_the_type_but_each_must_be_valid() {
+    let upstream =
+        Upstream::new(|_| replies([http_body("text/csv", b"a"), http_body("text/html", b"b")], OK));
+    let transcoder = builder(&upstream).build().unwrap();
+    let got = send(&transcoder, request("GET", "/v1/download-stream/x", "")).await;
+    assert_eq!((got.header("content-type"), got.text.as_str(), got.broken), ("text/csv", "ab", false));
+    for malformed in [http_body("no type", b"b"), framed(&[18, 9, b'x'])] {
+        let upstream = Upstream::new(move |_| replies([http_body("text/csv", b"a"), malformed.clone()], OK));
+        let transcoder = builder(&upstream).build().unwrap();
+        let got = send(&transcoder, request("GET", "/v1/download-stream/x", "")).await;
+        assert_eq!((got.text.as_str(), got.broken), ("a", true));
+    }
+}
+
+#[tokio::test]
 async fn an_http_body_comes_in_as_it_is() {
     let upstream = Upstream::echo();
     let transcoder = builder(&upstream).build().unwrap();
