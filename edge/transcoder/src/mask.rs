@@ -50,7 +50,7 @@ impl Walk<'_, '_> {
                 Token::Borrowed(key) => *key,
                 Token::Unescaped => &self.scratch,
             };
-            let found = message.by_key(key, 0);
+            let found = message.by_key(key);
             self.lex.expect(b':', "`:`")?;
             match found.filter(|&index| !(prefix.is_empty() && skip(index))) {
                 None => self.lex.skip(&mut self.scratch, SKIP_DEPTH)?,

@@ -71,7 +71,7 @@ pub(crate) fn resolve(tables: &Tables, message: usize, path: &str) -> Option<Vec
     let mut current = Some(message);
     for name in path.split('.') {
         let table = &tables.messages[current?];
-        let index = table.by_key(name, 0)?;
+        let index = table.by_key(name)?;
         indices.push(index);
         if indices.len() > PATH_DEPTH_MAX {
             return None;

@@ -92,6 +92,8 @@ pub(crate) struct Field {
     pub(crate) nullable: bool,
     pub(crate) name: Box<str>,
     pub(crate) json_name: Box<str>,
+    /// `"jsonName":`, as it is mostly read.
+    pub(crate) member: Box<[u8]>,
     /// `,"jsonName":`, ready to be copied.
     pub(crate) json_key: Box<[u8]>,
 }
@@ -141,13 +143,8 @@ impl Message {
         self.fields.binary_search_by_key(&number, |field| field.number).ok()
     }
 
-    /// Finds a field by its JSON or proto name. `guess` is tried first: keys mostly come in order.
-    pub(crate) fn by_key(&self, key: &str, guess: usize) -> Option<usize> {
-        if let Some(field) = self.fields.get(guess)
-            && *field.json_name == *key
-        {
-            return Some(guess);
-        }
+    /// Finds a field by its JSON or proto name.
+    pub(crate) fn by_key(&self, key: &str) -> Option<usize> {
         self.keys.find(key, &self.fields)
     }
 }
@@ -291,6 +288,7 @@ impl Names<'_> {
             nullable: nullable(&kind),
             name: field.name().into(),
             json_name: field.json_name().into(),
+            member: json_key(field.json_name())[1..].into(),
             json_key: json_key(printed),
         }
     }
@@ -314,6 +312,7 @@ impl Names<'_> {
             nullable: nullable(&kind),
             name: name.into(),
             json_name: name.into(),
+            member: json_key(name)[1..].into(),
             json_key: json_key(name),
         }
     }

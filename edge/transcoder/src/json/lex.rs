@@ -60,6 +60,16 @@ impl<'a> Lexer<'a> {
         found
     }
 
+    /// Reads `text`, which ends with a token, when it comes next to the letter.
+    pub(crate) fn eat_text(&mut self, text: &[u8]) -> bool {
+        self.peek();
+        let found = self.text.as_bytes()[self.at..].starts_with(text);
+        if found {
+            self.at += text.len();
+        }
+        found
+    }
+
     pub(crate) fn expect(&mut self, byte: u8, described: &str) -> Result<(), Violation> {
         if self.eat(byte) { Ok(()) } else { Err(self.syntax(described)) }
     }

@@ -111,29 +111,18 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         let mut guess = 0;
         if !self.lex.eat(b'}') {
             loop {
-                let token = self.lex.string(&mut self.scratch)?;
-                let key = match &token {
-                    Token::Borrowed(key) => *key,
-                    Token::Unescaped => &self.scratch,
-                };
-                if let Some(index) = message.by_key(key, guess) {
+                if let Some(index) = self.member(message, guess, inside_any)? {
                     guess = index + 1;
                     let field = &message.fields[index];
                     if !seen.mark(index) {
                         return Err(Violation::at(&field.name, "is given twice"));
                     }
-                    self.lex.expect(b':', "`:`")?;
                     let present = self.field(field).map_err(|fault| fault.under(&field.name))?;
                     if let (true, Some(oneof)) = (present, field.oneof)
                         && !seen.mark(message.fields.len() + oneof)
                     {
                         return Err(second_of_oneof(message, field, oneof));
                     }
-                } else if (inside_any && key == "@type") || self.options.ignore_unknown {
-                    self.lex.expect(b':', "`:`")?;
-                    self.lex.skip(&mut self.scratch, self.depth_left)?;
-                } else {
-                    return Err(Violation::at(key, "is not a field of the request"));
                 }
                 if !self.lex.more(b'}')? {
                     break;
@@ -142,6 +131,34 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         }
         self.leave();
         Ok(())
+    }
+
+    /// Reads the name of a member and the colon, and says which field it is; `None` when the whole member was read and
+    /// discarded. Clients mostly write members in the order of the fields, so that of `guess` is tried first, as it is written
+    /// without white space and escapes.
+    fn member(
+        &mut self,
+        message: &Message,
+        guess: usize,
+        inside_any: bool,
+    ) -> Result<Option<usize>, Violation> {
+        if message.fields.get(guess).is_some_and(|field| self.lex.eat_text(&field.member)) {
+            return Ok(Some(guess));
+        }
+        let token = self.lex.string(&mut self.scratch)?;
+        let key = match &token {
+            Token::Borrowed(key) => *key,
+            Token::Unescaped => &self.scratch,
+        };
+        let found = message.by_key(key);
+        if found.is_none() && !(inside_any && key == "@type") && !self.options.ignore_unknown {
+            return Err(Violation::at(key, "is not a field of the request"));
+        }
+        self.lex.expect(b':', "`:`")?;
+        if found.is_none() {
+            self.lex.skip(&mut self.scratch, self.depth_left)?;
+        }
+        Ok(found)
     }
 
     /// The value of a member; false when it was null and therefore left out.
