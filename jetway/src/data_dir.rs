@@ -57,8 +57,9 @@ impl DataDir {
             gone(fs::remove_dir_all(directory))?;
         }
         let secrets = SECRETS.map(|name| self.0.join(name));
-        let files = [self.keys("identity"), self.keys("payments"), self.log(), self.clock()];
-        for file in secrets.iter().chain(&files) {
+        let keys = ["edge", "identity", "payments"].map(|service| self.keys(service));
+        let files = [self.log(), self.clock()];
+        for file in secrets.iter().chain(&keys).chain(&files) {
             gone(fs::remove_file(file))?;
         }
         Ok(())
@@ -79,7 +80,7 @@ impl DataDir {
         self.0.join("certificates")
     }
 
-    /// The key-encryption keys of `service`.
+    /// The keys of `service`: those that encrypt other keys, and for the edge those of CSRF tokens.
     pub fn keys(&self, service: &str) -> PathBuf {
         self.0.join(format!("{service}.keys"))
     }

@@ -84,6 +84,9 @@ struct Up {
     /// Limit calls as strictly as in production. Otherwise the limits are a thousand times as high.
     #[arg(long)]
     strict_limits: bool,
+    /// Pages of this origin may call the gateway with a session in cookies, for example `http://localhost:5173`. Can be given several times.
+    #[arg(long = "origin", value_name = "ORIGIN", value_parser = origin)]
+    origins: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -108,6 +111,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// An origin as browsers write it.
+fn origin(text: &str) -> Result<String, String> {
+    edge::cors::Origins::problem(text).map_or_else(|| Ok(text.to_owned()), |problem| Err(problem.to_owned()))
+}
+
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
@@ -120,6 +128,7 @@ async fn run_up(up: Up) -> anyhow::Result<()> {
         any_port: up.any_port,
         schedule_days: up.schedule_days,
         strict_limits: up.strict_limits,
+        origins: up.origins,
     };
     // One listener for the whole life of the process: a signal that came between two would be lost.
     let mut stop = std::pin::pin!(mesh::run::stop_requested());

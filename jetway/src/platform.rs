@@ -57,6 +57,8 @@ pub struct Options {
     pub schedule_days: u16,
     /// Production rate limits.
     pub strict_limits: bool,
+    /// Origins whose pages may call the edge with a session in cookies.
+    pub origins: Vec<String>,
 }
 
 /// A platform that runs.
@@ -182,6 +184,7 @@ impl<'a> Parts<'a> {
     fn prepare(options: &'a Options, dir: &'a DataDir, databases: Databases) -> anyhow::Result<Self> {
         let ca = PrivateCa::open_or_create(&dir.ca()).context("the private CA")?;
         identity::kek::create_file(&dir.keys("identity")).context("make the keys of identity")?;
+        identity::kek::create_file(&dir.keys("edge")).context("make the keys of edge")?;
         payments::vault::create_keys_file(&dir.keys("payments")).context("make the keys of payments")?;
         let clock = Clock::system(Some(dir.clock()));
         Ok(Self { options, dir, ca, databases, clock })
@@ -256,6 +259,10 @@ impl<'a> Parts<'a> {
                 bookings: at(&bookings),
                 payments: at(&payments),
                 limits: self.limits(),
+                browsers: edge::config::BrowsersConfig {
+                    origins: self.options.origins.clone(),
+                    csrf_key_file: Some(self.dir.keys("edge")),
+                },
                 clock_file,
                 ..edge::Config::default()
             })
