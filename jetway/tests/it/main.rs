@@ -2,6 +2,7 @@
 
 mod access;
 mod architecture;
+mod browser;
 mod harness;
 mod journey;
 mod kills;
