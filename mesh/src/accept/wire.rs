@@ -198,7 +198,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
                 wire.released.advance(taken);
                 return Poll::Ready(Ok(()));
             }
-            if wire.refused || (wire.peer_ended && wire.partial.is_empty()) {
+            if wire.refused {
+                // Not the end of the stream: for hyper that is a client that has gone, and needs no answer.
+                wire.wait(cx);
+                return Poll::Pending;
+            }
+            if wire.peer_ended && wire.partial.is_empty() {
                 return Poll::Ready(Ok(()));
             }
             let before = buf.filled().len();

@@ -16,7 +16,7 @@ fn start(tls: Option<mesh::tls::Identity>, limits: Limits) -> Server {
 }
 
 /// Everything that the server sends before it closes the connection, after it was sent `request`.
-async fn exchange(address: SocketAddr, request: &[u8]) -> Vec<u8> {
+pub(crate) async fn exchange(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(request).await.expect("written");
     let mut answer = Vec::new();

@@ -11,6 +11,7 @@ mod outbox;
 mod pagination;
 mod peers;
 mod postgres;
+mod public;
 mod run;
 mod tls;
 mod transactions;

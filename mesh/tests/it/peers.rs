@@ -6,7 +6,7 @@ use std::path::Path;
 
 use axum::Router;
 use http::{HeaderMap, Request, Response};
-use mesh::accept::{self, Limits, Listener};
+use mesh::accept::{self, Limits, Listener, Shutdown, Transport};
 use mesh::ca::PrivateCa;
 use mesh::client::{Channel, Target};
 use mesh::tls::{Identity, TlsFiles};
@@ -62,12 +62,27 @@ impl Server {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), Some(identity), router, Limits::default())
     }
 
+    pub(crate) fn start_at(
+        at: SocketAddr,
+        transport: impl Into<Transport>,
+        router: Router,
+        limits: Limits,
+    ) -> Self {
+        Self::start_announced(at, transport, router, limits, CancellationToken::new().into())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the test waits for it in `stop`")]
-    pub(crate) fn start_at(at: SocketAddr, tls: Option<Identity>, router: Router, limits: Limits) -> Self {
+    pub(crate) fn start_announced(
+        at: SocketAddr,
+        transport: impl Into<Transport>,
+        router: Router,
+        limits: Limits,
+        shutdown: Shutdown,
+    ) -> Self {
         let listener = Listener::bind(at).expect("a port");
         let address = listener.local_addr();
-        let stop = CancellationToken::new();
-        let done = tokio::spawn(accept::serve(listener, tls, router, limits, stop.clone()));
+        let stop = shutdown.stop.clone();
+        let done = tokio::spawn(accept::serve(listener, transport.into(), router, limits, shutdown));
         Self { address, stop, done }
     }
 
