@@ -267,7 +267,7 @@ impl Builder {
     ///
     /// [`BuildError`], which names the method when a rule is at fault.
     pub fn build(self) -> Result<Transcoder, BuildError> {
-        let pool = DescriptorPool::decode(&*self.descriptor_set)?;
+        let pool = crate::editions::pool(&self.descriptor_set)?;
         let errors = DescriptorPool::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
         let tables = Tables::compile(&[&pool, &errors], self.settings.proto_names);
         let upstreams: HashMap<String, Upstream> = self.upstreams.into_iter().collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost_reflect::DescriptorPool;
 
 use crate::builder::BuildError;
+pub use crate::editions::pool;
 use crate::json::encode::{self, EncodeOptions};
 use crate::json::parse::{self, ParseOptions};
 use crate::table::Tables;

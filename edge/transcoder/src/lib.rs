@@ -56,6 +56,7 @@ mod client_stream;
 #[doc(hidden)]
 pub mod codec;
 mod coding;
+mod editions;
 mod error;
 mod events;
 mod gate;

@@ -10,6 +10,7 @@ mod codec;
 mod coding;
 mod connect;
 mod duplex;
+mod editions;
 mod errors;
 #[path = "../../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "a library for the fuzz targets, private here")]
