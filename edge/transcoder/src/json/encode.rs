@@ -1,5 +1,7 @@
 //! Wire bytes to JSON text, in one pass.
 
+use std::ops::Range;
+
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
 use smallvec::SmallVec;
@@ -190,25 +192,25 @@ impl<'t> Encoder<'t, '_> {
     }
 
     /// Ends the array or object of a repeated field.
-    fn close(&mut self, message: &Message, open: Option<usize>, map_keys: &mut MapKeys<'_>) -> Pass {
+    fn close(&mut self, message: &Message, open: Option<usize>, map_keys: &mut MapKeys) -> Pass {
         let Some(index) = open else { return Pass::Done };
         if message.fields[index].label != Label::Map {
             self.out.push(b']');
             return Pass::Done;
         }
         self.out.push(b'}');
-        let repeated = has_duplicates(map_keys);
+        let repeated = has_duplicates(map_keys, self.out);
         map_keys.clear();
         if repeated { Pass::NeedsMerge } else { Pass::Done }
     }
 
     /// One map entry; returns the bytes of its key, or `None` when its value must be merged first.
-    pub(super) fn entry<'b>(
+    pub(super) fn entry(
         &mut self,
         entry: usize,
-        bytes: &'b [u8],
+        bytes: &[u8],
         depth: usize,
-    ) -> Result<Option<&'b [u8]>, Malformed> {
+    ) -> Result<Option<Range<usize>>, Malformed> {
         let [key_field, value_field] = &*self.tables.messages[entry].fields else {
             return Err(Malformed("map entry without key and value"));
         };
@@ -219,25 +221,21 @@ impl<'t> Encoder<'t, '_> {
         }
         self.out.truncate(start);
         let mut reader = Reader::new(bytes);
-        let mut key: Option<(u8, Reader<'b>)> = None;
-        let mut value: Option<(u8, Reader<'b>)> = None;
-        let mut key_bytes: &[u8] = &[];
+        let mut key: Option<(u8, Reader<'_>)> = None;
+        let mut value: Option<(u8, Reader<'_>)> = None;
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             let at = reader.clone();
-            let from = reader.position();
             reader.skip(number, wire_type, depth)?;
             match number {
-                1 if key.is_none() => {
-                    key = Some((wire_type, at));
-                    key_bytes = &bytes[from..reader.position()];
-                }
+                1 if key.is_none() => key = Some((wire_type, at)),
                 2 if value.is_none() => value = Some((wire_type, at)),
                 1 | 2 => return Ok(None),
                 _ => {}
             }
         }
-        self.map_key(key_scalar, key.as_mut().map(|(wire_type, reader)| (*wire_type, reader)))?;
+        let printed =
+            self.map_key(key_scalar, key.as_mut().map(|(wire_type, reader)| (*wire_type, reader)))?;
         match (value, value_field.ty) {
             (Some((wire_type, mut reader)), _) => {
                 self.value(value_field, wire_type, &mut reader, depth)?;
@@ -245,25 +243,23 @@ impl<'t> Encoder<'t, '_> {
             (None, Type::Scalar(scalar)) => self.put_default(scalar),
             (None, Type::Message(index) | Type::Group(index)) => self.message(index, &[], depth + 1)?,
         }
-        Ok(Some(key_bytes))
+        Ok(Some(printed))
     }
 
     /// An entry as encoders write it, key and value once each and in this order; else `None`, with something printed or not.
-    fn entry_in_order<'b>(
+    fn entry_in_order(
         &mut self,
         key_scalar: Scalar,
         value_field: &'t Field,
-        bytes: &'b [u8],
+        bytes: &[u8],
         depth: usize,
-    ) -> Result<Option<&'b [u8]>, Malformed> {
+    ) -> Result<Option<Range<usize>>, Malformed> {
         let mut reader = Reader::new(bytes);
         if reader.is_empty() {
             return Ok(None);
         }
         let (1, wire_type) = reader.tag()? else { return Ok(None) };
-        let from = reader.position();
-        self.map_key(key_scalar, Some((wire_type, &mut reader)))?;
-        let key = &bytes[from..reader.position()];
+        let key = self.map_key(key_scalar, Some((wire_type, &mut reader)))?;
         if reader.is_empty() {
             return Ok(None);
         }
@@ -272,9 +268,15 @@ impl<'t> Encoder<'t, '_> {
         Ok(reader.is_empty().then_some(key))
     }
 
-    /// The key of a map entry, which is always a string in JSON; its default when there is none on the wire.
-    fn map_key(&mut self, scalar: Scalar, key: Option<(u8, &mut Reader<'_>)>) -> Result<(), Malformed> {
+    /// The key of a map entry, which is always a string in JSON; its default when there is none on the wire. Returns where it
+    /// was printed.
+    fn map_key(
+        &mut self,
+        scalar: Scalar,
+        key: Option<(u8, &mut Reader<'_>)>,
+    ) -> Result<Range<usize>, Malformed> {
         self.comma();
+        let from = self.out.len();
         let quoted = scalar != Scalar::String && !is_wide(scalar);
         if quoted {
             self.out.push(b'"');
@@ -286,8 +288,9 @@ impl<'t> Encoder<'t, '_> {
         if quoted {
             self.out.push(b'"');
         }
+        let printed = from..self.out.len();
         self.out.push(b':');
-        Ok(())
+        Ok(printed)
     }
 
     fn fill(&mut self, message: &'t Message, seen: &Seen) {
@@ -369,15 +372,16 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
     str::from_utf8(bytes).map_err(|_| NOT_UTF8)
 }
 
-/// The keys of one map, as their wire bytes. Small maps need no allocation.
-pub(super) type MapKeys<'b> = SmallVec<[&'b [u8]; 8]>;
+/// Where the keys of one map are printed: their wire bytes may differ for one key. Small maps need no allocation.
+pub(super) type MapKeys = SmallVec<[Range<usize>; 8]>;
 
-pub(super) fn has_duplicates(keys: &mut [&[u8]]) -> bool {
+pub(super) fn has_duplicates(keys: &mut [Range<usize>], printed: &[u8]) -> bool {
+    let text = |key: &Range<usize>| &printed[key.start..key.end];
     if let [first, second] = keys {
-        return first == second;
+        return text(first) == text(second);
     }
-    keys.sort_unstable();
-    keys.windows(2).any(|pair| pair[0] == pair[1])
+    keys.sort_unstable_by(|a, b| text(a).cmp(text(b)));
+    keys.windows(2).any(|pair| text(&pair[0]) == text(&pair[1]))
 }
 
 fn is_empty_packed(field: &Field, wire_type: u8, reader: &Reader<'_>) -> bool {

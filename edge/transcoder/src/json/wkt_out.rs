@@ -93,7 +93,7 @@ impl<'t> Encoder<'t, '_> {
             keys.push(key);
         }
         self.out.push(b'}');
-        Ok(if has_duplicates(&mut keys) { Pass::NeedsMerge } else { Pass::Done })
+        Ok(if has_duplicates(&mut keys, self.out) { Pass::NeedsMerge } else { Pass::Done })
     }
 
     fn list_value(&mut self, message: &'t Message, bytes: &[u8], depth: usize) -> Result<Pass, Malformed> {

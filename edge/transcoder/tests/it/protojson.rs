@@ -76,6 +76,16 @@ fn a_map_entry_without_a_key_or_a_value_has_their_defaults() {
 }
 
 #[test]
+fn a_key_is_printed_once_however_the_wire_writes_it() {
+    // byUint32: 0 by its absence, 0 in two bytes, 2^32; byBool: true as 1 and as 2.
+    assert_eq!(
+        printed("8a02 00 8a02 03 088000 8a02 06 088080808010"),
+        Ok(r#"{"byUint32":{"0":{}}}"#.to_owned())
+    );
+    assert_eq!(printed("fa01 02 0801 fa01 02 0802"), Ok(r#"{"byBool":{"true":null}}"#.to_owned()));
+}
+
+#[test]
 fn maps_have_keys_of_every_kind() {
     let text = concat!(
         r#"{"byString":{"":"ZERO","a":"SECOND"},"byBool":{"true":null,"false":[1.0]},"byInt32":{"-2147483648":null},"#,
