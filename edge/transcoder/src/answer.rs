@@ -156,8 +156,11 @@ async fn unary(
     let end = within(ask.deadline, messages.next()).await.and_then(|next| next);
     let mut trailers = HeaderMap::new();
     if let Some(all) = messages.trailers() {
-        let out = if end.is_ok() && takes_trailers(parts) { &mut trailers } else { &mut *answered };
-        upstream::answered(shared, entry, Naming::Prefixed, all, out);
+        upstream::answered(shared, entry, Naming::Prefixed, all, &mut trailers);
+    }
+    if !trailers.is_empty() && (end.is_err() || !takes_trailers(parts)) {
+        // They have come before the head is sent, so that they can be part of it.
+        answered.extend(std::mem::take(&mut trailers));
     }
     if let Next::Message(_) = end? {
         return Err(Problem::bad_gateway("a unary call answered two messages"));

@@ -357,18 +357,14 @@ impl Problem {
 
     /// The answer, in the form that the client's `Accept` asks for.
     pub(crate) fn into_response_for(self, tables: &Tables, request: &Parts) -> Response<Body> {
-        if !crate::accept::wants_problem(&request.headers) {
-            return self.into_response(tables);
+        let mut body = Vec::with_capacity(256);
+        if crate::accept::wants_problem(&request.headers) {
+            self.put_problem(tables, request.extensions.get::<RequestId>(), &mut body);
+            self.respond("application/problem+json", body)
+        } else {
+            self.put_json(tables, &mut body);
+            self.respond("application/json", body)
         }
-        let mut body = Vec::with_capacity(256);
-        self.put_problem(tables, request.extensions.get::<RequestId>(), &mut body);
-        self.respond("application/problem+json", body)
-    }
-
-    pub(crate) fn into_response(self, tables: &Tables) -> Response<Body> {
-        let mut body = Vec::with_capacity(256);
-        self.put_json(tables, &mut body);
-        self.respond("application/json", body)
     }
 
     fn respond(self, content_type: &'static str, body: Vec<u8>) -> Response<Body> {

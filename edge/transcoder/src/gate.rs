@@ -72,7 +72,8 @@ pub struct Admission {
     /// How long the call may take, reading the body included. A shorter `grpc-timeout` of the client wins. Past it the
     /// answer is 504.
     pub timeout: Option<Duration>,
-    /// The largest accepted body, in bytes. Past it the answer is 413.
+    /// The largest accepted body, in bytes, decoded when it is compressed. Past it the answer is 413. Of a method that takes
+    /// a stream it is the limit of each message; the stream as a whole is bounded by the timeout only.
     pub max_body_bytes: usize,
     /// Fields of the request message, by their path in proto names, that the host sets from elsewhere, as text. The body
     /// and the query may only repeat the same value. Paths that the request type does not have are skipped.

@@ -198,3 +198,6 @@ impl Splitter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

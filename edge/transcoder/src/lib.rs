@@ -11,10 +11,38 @@
 //! 5. The reply's wire bytes are turned into JSON in one pass, message by message when it is a stream. Whatever fails is
 //!    answered with `google.rpc.Status` as JSON.
 //!
+//! # Streams over REST
+//!
+//! A method that takes a stream reads its messages from the body as it comes: the lines of `application/x-ndjson`, the
+//! elements of one `application/json` array, or, where the message (or the field that is the body) is a
+//! `google.api.HttpBody`, the bytes as they come, of any media type. The upstream asks for them; the client is read no
+//! faster. What path, query and host bind is part of every message. A rule without a body makes one message of it. A fault
+//! names the message by its index (`[3].legs`) and ends the call; no body at all is no message.
+//!
+//! A method that gives a stream answers as NDJSON, as a JSON array, or as server-sent events, by `Accept`. Its head is sent
+//! with the first message, or a second after the upstream's head when there is no message yet. An error before that is an
+//! ordinary one. An error after it is the last line `{"error": …}`, the last element `{"error": …}` of an array that stays
+//! open, or an event of the type `error`; then the body breaks off. Events are numbered; `Last-Event-ID` goes upstream as
+//! the metadata `last-event-id`, and when it is a number, the ids go on from it.
+//!
+//! Both ways at once work over HTTP/2 and over HTTP/1.1. Of a client that reads nothing before it has sent everything, the
+//! buffers between it and the upstream must hold the answers; past that, both wait until the deadline.
+//!
+//! Trailers of the upstream that the client may see are HTTP trailers for a request with `TE: trailers`, else headers of a
+//! unary answer. HTTP/1.1 sends only trailers whose names were announced: of a stream, those that
+//! [`Builder::response_metadata`] names.
+//!
+//! # Other protocols
+//!
 //! The same methods, and those without a rule, are served as gRPC, gRPC-Web and Connect under `/package.Service/Method`, told
 //! apart by `Content-Type`. The gate is asked alike, and an error has the shape of its protocol. gRPC, gRPC-Web and the
 //! binary streams of Connect are passed through message by message as they come, without a look into them; the deadline, the
 //! metadata and the limit of each message hold all the same.
+//!
+//! # Errors
+//!
+//! An error is a `google.rpc.Status` as JSON, or `application/problem+json` (RFC 9457) when `Accept` names that and does not
+//! like `application/json` better.
 //!
 //! An error that is made here, and not upstream or by the gate, has a `google.rpc.ErrorInfo` with a stable reason to branch
 //! on, in the domain of [`Builder::error_domain`]:

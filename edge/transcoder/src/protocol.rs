@@ -132,7 +132,7 @@ where
         Protocol::GrpcWeb(form) => grpc_web::refusal(&problem, form.of_answer(&parts.headers)),
         Protocol::ConnectUnary(_) | Protocol::ConnectGet => connect::refusal(&problem, &shared.tables),
         Protocol::ConnectStream(codec) => connect::stream_refusal(&problem, codec, &shared.tables),
-        Protocol::Unknown => problem.into_response(&shared.tables),
+        Protocol::Unknown => problem.into_response_for(&shared.tables, &parts),
     };
     shared.observe(entry, code, response.status(), cause.as_deref());
     response

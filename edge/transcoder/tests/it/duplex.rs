@@ -221,13 +221,11 @@ async fn a_stream_that_fails_over_http_2_is_reset_after_its_error() {
     let mut body = response.into_body();
     let (mut text, mut reset) = (Vec::new(), false);
     while let Some(frame) = tokio::time::timeout(PATIENCE, body.frame()).await.unwrap() {
-        match frame {
-            Ok(frame) => text.extend_from_slice(&frame.into_data().unwrap()),
-            Err(_) => {
-                reset = true;
-                break;
-            }
-        }
+        let Ok(frame) = frame else {
+            reset = true;
+            break;
+        };
+        text.extend_from_slice(&frame.into_data().unwrap());
     }
     let text = String::from_utf8(text).unwrap();
     assert!(reset && text.starts_with("{\"legs\":1}\n{\"error\":{\"code\":10,"), "{reset} {text}");
