@@ -18,7 +18,7 @@ mod turn;
 
 use std::sync::Arc;
 
-use http::header::ALLOW;
+use http::header::{ALLOW, CONNECTION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use tonic::Code;
@@ -127,13 +127,18 @@ where
     }
     let entry = shared.by_path.get(parts.uri.path()).map(|index| &shared.entries[*index]);
     let (code, cause) = (problem.code, problem.cause.take());
-    let response = match shape {
+    let unread = problem.http_status() == StatusCode::PAYLOAD_TOO_LARGE && parts.version < Version::HTTP_2;
+    let mut response = match shape {
         Protocol::Grpc => grpc::refusal(&problem),
         Protocol::GrpcWeb(form) => grpc_web::refusal(&problem, form.of_answer(&parts.headers)),
         Protocol::ConnectUnary(_) | Protocol::ConnectGet => connect::refusal(&problem, &shared.tables),
         Protocol::ConnectStream(codec) => connect::stream_refusal(&problem, codec, &shared.tables),
         Protocol::Unknown => problem.into_response_for(&shared.tables, &parts),
     };
+    if unread {
+        // What is left of the request is not waited for, so the connection cannot be used again. The client should know.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     shared.observe(entry, code, response.status(), cause.as_deref());
     response
 }

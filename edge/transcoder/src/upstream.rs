@@ -6,6 +6,7 @@ use http::header::{CONTENT_TYPE, TE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::time::Instant;
+use tonic::Code;
 use tower::ServiceExt as _;
 
 use crate::error::Problem;
@@ -95,9 +96,23 @@ pub(crate) async fn send(
     request: Request<tonic::body::Body>,
 ) -> Result<Response<tonic::body::Body>, Box<Problem>> {
     let upstream = entry.upstream.clone();
-    within(deadline, upstream.oneshot(request))
-        .await?
-        .map_err(|error| Problem::upstream_unavailable(describe(&*error)))
+    within(deadline, upstream.oneshot(request)).await?.map_err(|error| {
+        // A channel of tonic has a timer of its own for the same deadline.
+        let first: &(dyn std::error::Error + 'static) = &*error;
+        let mut causes = std::iter::successors(Some(first), |error| error.source());
+        if causes.any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>) {
+            return Problem::deadline_exceeded();
+        }
+        Problem::upstream_unavailable(describe(&*error))
+    })
+}
+
+/// How much earlier than ours the upstream's timer for the same deadline may fire.
+const TIMERS_DIFFER: Duration = Duration::from_millis(5);
+
+/// Whether an upstream that cancels the call now does so for the deadline, which a server of tonic does not say.
+pub(crate) fn is_for_deadline(code: Code, deadline: Option<Instant>) -> bool {
+    code == Code::Cancelled && deadline.is_some_and(|deadline| deadline <= Instant::now() + TIMERS_DIFFER)
 }
 
 /// Adds what the client may see of the upstream's headers or trailers to the answer.

@@ -127,7 +127,9 @@ async fn unary(
     if let (Some(trailers), false) = (messages.trailers(), headers.contains_key(super::status::STATUS)) {
         upstream::answered(shared, entry, Naming::Trailer, trailers, answered);
     }
-    let reply = reply?;
+    let reply = reply.map_err(|problem| {
+        if upstream::is_for_deadline(problem.code, deadline) { Problem::deadline_exceeded() } else { problem }
+    })?;
     let (content_type, body) = match form.codec {
         Codec::Proto => ("application/proto", reply),
         Codec::Json => {

@@ -136,6 +136,9 @@ impl Relay {
         let Some(code) = code.map(Code::from_i32) else {
             return self.fail(Problem::bad_gateway("no grpc-status, or not a number"));
         };
+        if upstream::is_for_deadline(code, self.deadline) {
+            return self.fail(Problem::deadline_exceeded());
+        }
         let entry = &self.shared.entries[self.index];
         let mut last = HeaderMap::new();
         upstream::answered(&self.shared, entry, Naming::Plain, trailers, &mut last);

@@ -387,3 +387,35 @@ async fn what_the_host_sets_in_the_message_is_set_in_every_protocol() {
     let got = exchange(&transcoder, post(GET, "application/grpc", other)).await;
     assert_eq!(got.header("grpc-status"), "3");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_cancels_for_the_deadline_has_exceeded_it() {
+    let upstream = tower::service_fn(async |_: Request<tonic::body::Body>| {
+        // What a server of tonic answers when `grpc-timeout` is over.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, Infallible>(refusal(&[("grpc-status", "1")]))
+    });
+    let transcoder = Transcoder::builder(&DESCRIPTOR_SET).upstream("zoo.v1.Zoo", upstream).build().unwrap();
+    for (timeout, grpc, connect) in [("100", "4", 504), ("5000", "1", 499)] {
+        let mut request = post(GET, "application/grpc", framed(&[]));
+        request.headers_mut().insert("grpc-timeout", format!("{timeout}m").parse().unwrap());
+        assert_eq!(exchange(&transcoder, request).await.header("grpc-status"), grpc);
+        let mut request = post(GET, "application/json", "{}");
+        request.headers_mut().insert("connect-timeout-ms", timeout.parse().unwrap());
+        assert_eq!(exchange(&transcoder, request).await.status, connect);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_http_1_is_closed_when_the_rest_of_a_request_is_not_read() {
+    let gate = Recorder::new(Admission { max_body_bytes: 4, ..Admission::default() });
+    let transcoder = builder(&Upstream::echo()).gate(gate).build().unwrap();
+    for (version, expected) in [(Version::HTTP_11, "close"), (Version::HTTP_2, "")] {
+        for content_type in ["application/json", "application/grpc-web"] {
+            let mut request = post(GET, content_type, framed(&[0; 5]));
+            *request.version_mut() = version;
+            let got = exchange(&transcoder, request).await;
+            assert_eq!(got.header("connection"), expected, "{content_type}");
+        }
+    }
+}

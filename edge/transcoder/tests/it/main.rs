@@ -6,6 +6,7 @@
 )]
 
 mod client_streams;
+mod clients;
 mod codec;
 mod coding;
 mod connect;
