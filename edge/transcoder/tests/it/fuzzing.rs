@@ -53,7 +53,7 @@ fn the_corpus_of_headers_holds() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) })]
 
     #[test]
     fn random_messages_of_random_descriptors_are_the_same_for_prost_reflect(
@@ -75,5 +75,21 @@ proptest! {
         if let Ok(json) = fuzz::subject::reflected(&message) {
             fuzz::json_in::check_text(subject, &json.to_string());
         }
+    }
+
+    #[test]
+    fn a_message_that_breaks_off_into_noise_is_refused_or_the_same_for_prost_reflect(
+        bytes in proptest::collection::vec(any::<u8>(), 50..1000),
+        noise in proptest::collection::vec(any::<u8>(), 0..40),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let subject = &*fuzz::subject::NASTY;
+        let mut source = arbitrary::Unstructured::new(&bytes);
+        let message = fuzz::message::random(&subject.descriptor, &mut source, 0).expect("zeros follow the last byte");
+        let mut wire = prost::Message::encode_to_vec(&message);
+        wire.truncate(at.index(wire.len() + 1));
+        wire.extend_from_slice(&noise);
+        fuzz::wire_in::check_wire(subject, &wire);
+        fuzz::round_trip::check_wire(subject, &wire);
     }
 }
