@@ -27,7 +27,7 @@ pub(crate) const DOMAIN: &str = "edge.jetway";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Longest request id, in bytes: as the protos say of `request_id`.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
+pub(crate) const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// Metadata of a service that the client may see.
 const SHOWN: [&str; 1] = ["idempotent-replayed"];

@@ -13,6 +13,7 @@ pub mod csrf;
 pub mod gate;
 pub mod hygiene;
 pub mod limiter;
+mod openapi;
 mod refusal;
 mod security_headers;
 mod served;
@@ -22,12 +23,7 @@ pub mod upstreams;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    http::{StatusCode, header::CONTENT_TYPE},
-    middleware,
-    routing::get,
-};
+use axum::{Router, http::StatusCode, middleware, routing::get};
 use diesel_migrations::EmbeddedMigrations;
 use mesh::{
     health::Readiness,
@@ -85,10 +81,7 @@ fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) 
     let keys = config.checks_tokens().then(|| context.verifier.clone());
     let readiness = context.readiness.clone();
     Ok(Router::new()
-        .route(
-            "/openapi.json",
-            get(async move || ([(CONTENT_TYPE, "application/json")], documented.serving().openapi.clone())),
-        )
+        .merge(openapi::routes(move || documented.serving().transcoder.openapi()))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || ready(keys.as_ref(), &readiness)))
         .fallback_service(upstreams.routes())

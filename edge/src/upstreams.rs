@@ -31,6 +31,7 @@ use self::descriptors::Version;
 use self::doors::{Doors, Terms};
 use crate::config::Config;
 use crate::gate::{self, PolicyGate};
+use crate::openapi;
 
 pub use self::config::{Access, UpstreamConfig};
 pub(crate) use self::config::{flags, set_by_flags};
@@ -76,8 +77,6 @@ struct Upstream {
 /// What the gateway serves at one time.
 pub(crate) struct Serving {
     pub(crate) transcoder: Transcoder,
-    /// The OpenAPI document.
-    pub(crate) openapi: Bytes,
 }
 
 /// Every upstream, and the routes to them as they are now.
@@ -340,7 +339,8 @@ fn compile(
     let mut builder: Builder = Transcoder::builder(&set)
         .error_domain(gate::DOMAIN)
         .always_print_primitive_fields(print_defaults)
-        .all_metadata(all_open);
+        .all_metadata(all_open)
+        .openapi(openapi::settings(all_open));
     for (upstream, set) in upstreams.iter().zip(sets) {
         let Some(set) = set else { continue };
         for (service, methods) in services_of(upstream, set)? {
@@ -356,8 +356,7 @@ fn compile(
     }
     let transcoder =
         builder.gate(Doors::new(Arc::clone(policy), open)).build().context("compile the routes")?;
-    let openapi = Bytes::from(transcoder.openapi("Jetway", "v1").to_string());
-    Ok(Serving { transcoder, openapi })
+    Ok(Serving { transcoder })
 }
 
 /// The services of one upstream that are to be fronted, each with the paths of its methods.

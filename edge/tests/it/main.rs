@@ -7,6 +7,7 @@ mod greeter;
 mod harness;
 mod hygiene;
 mod limits;
+mod openapi;
 mod operators;
 mod process;
 mod security_headers;

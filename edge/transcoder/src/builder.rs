@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -14,6 +14,7 @@ use crate::body::BoxError;
 use crate::gate::{Gate, Method, Open};
 use crate::json::encode::EncodeOptions;
 use crate::metadata::{Allowed, Policy};
+use crate::openapi::OpenApi;
 use crate::route::matcher::Matcher;
 use crate::route::rule::{self, BodyRule, Route};
 use crate::service::{Entry, Shared, Transcoder};
@@ -68,6 +69,7 @@ pub struct Builder {
     metadata_to_clients: Vec<String>,
     all_metadata: bool,
     error_domain: String,
+    openapi: OpenApi,
 }
 
 /// How the transcoder reads and prints.
@@ -123,6 +125,7 @@ impl Builder {
             metadata_to_clients: Vec::new(),
             all_metadata: false,
             error_domain: "transcoder".to_owned(),
+            openapi: OpenApi::new("API", "v1"),
         }
     }
 
@@ -261,6 +264,13 @@ impl Builder {
         self
     }
 
+    /// What [`Transcoder::openapi`] says besides what follows from the descriptor set. By default a title and no more.
+    #[must_use]
+    pub fn openapi(mut self, openapi: OpenApi) -> Self {
+        self.openapi = openapi;
+        self
+    }
+
     /// Compiles the tables.
     ///
     /// # Errors
@@ -328,6 +338,8 @@ impl Builder {
             settings: self.settings,
             metadata,
             error_domain: self.error_domain,
+            openapi: self.openapi,
+            document: OnceLock::new(),
         }))
     }
 }

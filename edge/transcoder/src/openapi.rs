@@ -1,212 +1,207 @@
 //! An OpenAPI 3.1 document from the same tables that serve the requests.
 //!
-//! It says what is routed: paths, parameters, bodies, replies, and the comments of the `.proto` files when the descriptor
-//! set carries them. Methods beyond the ones OpenAPI knows (`custom` kinds) are left out.
+//! Everything in it follows from the descriptor set: paths, parameters, bodies, replies and errors; constraints from the
+//! rules of `buf.validate` and from `google.api.field_behavior`; descriptions from the comments of the `.proto` files, when
+//! the set carries them. What no descriptor says, such as who may call, the host adds by [`OpenApi::describe`].
+//!
+//! OpenAPI knows eight methods and one operation for each of them on a path. What is routed beyond that, such as a `custom`
+//! kind `PURGE`, is in the extension `x-additional-operations` of the path.
 
+mod behavior;
+mod comment;
+mod example;
+mod operation;
+mod parameter;
+mod path;
+mod pattern;
+mod response;
+mod rules;
 mod schema;
 
-use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::route::rule::{BodyRule, Route};
-use crate::route::template::Segment;
-use crate::service::{Entry, Shared};
-use crate::stream::Framing;
-use crate::table::{Field, Form, Label, Type};
-use schema::Schemas;
+use crate::gate::Method;
+use crate::service::Shared;
+use operation::Operations;
+use schema::{INPUT, SCHEMAS};
 
-/// How deep query parameters name the fields of nested messages.
-const PARAMETER_DEPTH: usize = 3;
+type Describe = dyn Fn(&Method) -> Notes + Send + Sync;
 
-const METHODS: [&str; 7] = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS"];
+/// What the document says besides what follows from the descriptors.
+#[derive(Clone)]
+pub struct OpenApi {
+    title: String,
+    version: String,
+    description: Option<String>,
+    contact: Option<(String, String)>,
+    servers: Vec<String>,
+    security_schemes: Vec<(String, Value)>,
+    describe: Arc<Describe>,
+}
+
+/// What the host knows of a method and its descriptor does not say.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Leaves the method out of the document.
+    pub hidden: bool,
+    /// Which credentials a call needs: one of these is enough. Empty: none.
+    pub security: Vec<Requirement>,
+    /// Sentences that are added to the description.
+    pub remarks: Vec<String>,
+    /// Headers that the method takes.
+    pub headers: Vec<RequestHeader>,
+}
+
+/// One way to be let in: all of these security schemes together, each with the OAuth scopes that it must have.
+pub type Requirement = Vec<(String, Vec<String>)>;
+
+/// A header that a method takes.
+#[derive(Clone, Debug)]
+pub struct RequestHeader {
+    /// Its name, as `Idempotency-Key`.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Whether a call without it is refused.
+    pub required: bool,
+    /// The JSON Schema of its value.
+    pub schema: Value,
+    /// The field of the request that it sets, by its path in proto names, as in [`Admission::fields`](crate::Admission): the
+    /// document does not ask for it again in query or body.
+    pub field: Option<String>,
+}
+
+impl OpenApi {
+    /// A document with the title and the version of the API.
+    pub fn new(title: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            version: version.into(),
+            description: None,
+            contact: None,
+            servers: vec!["/".to_owned()],
+            security_schemes: Vec::new(),
+            describe: Arc::new(|_| Notes::default()),
+        }
+    }
+
+    /// What the API is, in Markdown.
+    #[must_use]
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
+    /// Who answers for the API: a name and a URL.
+    #[must_use]
+    pub fn contact(mut self, name: impl Into<String>, url: impl Into<String>) -> Self {
+        self.contact = Some((name.into(), url.into()));
+        self
+    }
+
+    /// Where the API is served, instead of `/`, the origin that the document came from.
+    #[must_use]
+    pub fn servers(mut self, urls: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.servers = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a security scheme, a Security Scheme Object, under the name that [`Notes::security`] calls it by: letters,
+    /// digits, `.`, `_` and `-`.
+    #[must_use]
+    pub fn security_scheme(mut self, name: impl Into<String>, scheme: Value) -> Self {
+        self.security_schemes.push((name.into(), scheme));
+        self
+    }
+
+    /// Asks `describe` about every method.
+    #[must_use]
+    pub fn describe(mut self, describe: impl Fn(&Method) -> Notes + Send + Sync + 'static) -> Self {
+        self.describe = Arc::new(describe);
+        self
+    }
+}
+
+impl fmt::Debug for OpenApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenApi")
+            .field("title", &self.title)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
 
 /// The document.
-pub(crate) fn document(shared: &Shared, title: &str, version: &str) -> Value {
-    let mut generator =
-        Generator { shared, schemas: Schemas::new(&shared.tables), operations: BTreeSet::new() };
-    let mut paths: Map<String, Value> = Map::new();
-    let mut tags: BTreeSet<String> = BTreeSet::new();
+pub(crate) fn document(shared: &Shared, settings: &OpenApi) -> Value {
+    let secured = !settings.security_schemes.is_empty();
+    let mut operations = Operations::new(shared, secured);
     for route in &shared.routes {
-        if !METHODS.contains(&route.http_method.as_str()) {
-            continue;
+        let notes = (settings.describe)(&shared.entries[route.method].method);
+        if !notes.hidden {
+            operations.add(route, &notes);
         }
-        let entry = &shared.entries[route.method];
-        tags.insert(entry.method.service().to_owned());
-        let (path, mut parameters) = path_of(route);
-        let operation = generator.operation(route, entry, &mut parameters);
-        let item = paths.entry(path).or_insert_with(|| json!({}));
-        item[route.http_method.to_ascii_lowercase()] = operation;
     }
-    let status = generator.schemas.named("google.rpc.Status");
+    let (paths, tags, schemas, responses) = operations.finish();
+
+    let mut info = json!({"title": settings.title, "version": settings.version});
+    if let Some(description) = &settings.description {
+        info["description"] = json!(description);
+    }
+    if let Some((name, url)) = &settings.contact {
+        info["contact"] = json!({"name": name, "url": url});
+    }
+    let servers: Vec<Value> = settings.servers.iter().map(|url| json!({"url": url})).collect();
+    let mut components = json!({"schemas": schemas, "responses": responses});
+    if secured {
+        let schemes: Map<String, Value> = settings.security_schemes.iter().cloned().collect();
+        components["securitySchemes"] = Value::Object(schemes);
+    }
     let mut document = json!({
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
-        "tags": tags.into_iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
+        "info": info,
+        "servers": servers,
+        "tags": tags,
         "paths": paths,
-        "components": {
-            "responses": {"Error": {
-                "description": "The error, as google.rpc.Status. The HTTP status follows from its code.",
-                "content": {"application/json": {"schema": status}},
-            }},
-        },
+        "components": components,
     });
-    document["components"]["schemas"] = Value::Object(generator.schemas.finish());
+    drop_needless_suffixes(&mut document);
+    example::add(&mut document);
     document
 }
 
-struct Generator<'s> {
-    shared: &'s Shared,
-    schemas: Schemas<'s>,
-    operations: BTreeSet<String>,
+/// A request's schema takes the plain name where no reply has it.
+fn drop_needless_suffixes(document: &mut Value) {
+    let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
+    let names: Vec<String> = schemas.keys().cloned().collect();
+    let mut renamed: Vec<(String, String)> = Vec::new();
+    for name in names {
+        let Some(plain) = name.strip_suffix(INPUT).filter(|plain| !schemas.contains_key(*plain)) else {
+            continue;
+        };
+        let plain = plain.to_owned();
+        if let Some(schema) = schemas.remove(&name) {
+            schemas.insert(plain.clone(), schema);
+            renamed.push((format!("{SCHEMAS}{name}"), format!("{SCHEMAS}{plain}")));
+        }
+    }
+    let renamed = renamed.into_iter().collect();
+    rename(document, &renamed);
 }
 
-/// The path with one parameter for each wildcard, and those parameters.
-fn path_of(route: &Route) -> (String, Vec<Value>) {
-    let mut path = String::new();
-    let mut parameters = Vec::new();
-    for (index, segment) in route.template.segments.iter().enumerate() {
-        path.push('/');
-        let (pattern, several) = match segment {
-            Segment::Literal(text) => {
-                path.push_str(text);
-                continue;
+fn rename(value: &mut Value, renamed: &std::collections::HashMap<String, String>) {
+    match value {
+        Value::Object(object) => {
+            if let Some(Value::String(reference)) = object.get_mut("$ref")
+                && let Some(new) = renamed.get(reference)
+            {
+                reference.clone_from(new);
             }
-            Segment::Star => ("^[^/]+$", false),
-            Segment::DoubleStar => ("^.*$", true),
-        };
-        let variable = route
-            .template
-            .variables
-            .iter()
-            .find(|variable| variable.from <= index && variable.to.is_none_or(|to| index < to));
-        let before = variable.map_or(0, |variable| {
-            let wild = |segment: &&Segment| !matches!(segment, Segment::Literal(_));
-            route.template.segments[variable.from..index].iter().filter(wild).count()
-        });
-        let name = match variable {
-            Some(variable) if before == 0 => variable.field_path.clone(),
-            Some(variable) => format!("{}_{}", variable.field_path, before + 1),
-            None => format!("segment_{index}"),
-        };
-        let mut parameter = json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "pattern": pattern}});
-        if several {
-            parameter["description"] = json!("Any number of path segments.");
+            object.values_mut().for_each(|value| rename(value, renamed));
         }
-        path.push('{');
-        path.push_str(&name);
-        path.push('}');
-        parameters.push(parameter);
-    }
-    if let Some(verb) = &route.template.verb {
-        path.push(':');
-        path.push_str(verb);
-    }
-    (path, parameters)
-}
-
-impl Generator<'_> {
-    fn operation(&mut self, route: &Route, entry: &Entry, parameters: &mut Vec<Value>) -> Value {
-        let method = &entry.method;
-        let service = method.service().rsplit('.').next().unwrap_or_default();
-        let mut id = format!("{service}_{}", method.name());
-        let mut number = 1;
-        while !self.operations.insert(id.clone()) {
-            number += 1;
-            id = format!("{service}_{}_{number}", method.name());
-        }
-        if route.body != BodyRule::Whole {
-            self.query(entry.input, route, &mut Vec::new(), "", parameters);
-        }
-        let mut operation = json!({
-            "operationId": id,
-            "tags": [method.service()],
-            "responses": {
-                "200": {"description": "OK", "content": self.reply(route, entry)},
-                "default": {"$ref": "#/components/responses/Error"},
-            },
-        });
-        if let Some(comment) = schema::comment(&method.descriptor().parent_file(), method.descriptor().path())
-        {
-            let summary = comment.split_once(". ").map_or(comment.as_str(), |(first, _)| first);
-            operation["summary"] = json!(summary.lines().next().unwrap_or_default().trim_end_matches('.'));
-            operation["description"] = json!(comment);
-        }
-        if !parameters.is_empty() {
-            operation["parameters"] = json!(parameters);
-        }
-        let body = match route.body {
-            BodyRule::None => None,
-            BodyRule::Whole => Some(self.schemas.message(entry.input)),
-            BodyRule::Field(field) => {
-                Some(self.schemas.field(&self.shared.tables.messages[entry.input].fields[field]))
-            }
-        };
-        if let Some(schema) = body {
-            operation["requestBody"] =
-                json!({"required": true, "content": {"application/json": {"schema": schema}}});
-        }
-        operation
-    }
-
-    fn reply(&mut self, route: &Route, entry: &Entry) -> Value {
-        if route.response.is_none() && crate::http_body::is(&self.shared.tables, entry.output) {
-            return json!({"*/*": {"schema": {}}});
-        }
-        let schema = match route.response {
-            None => self.schemas.message(entry.output),
-            Some(field) => self.schemas.field(&self.shared.tables.messages[entry.output].fields[field]),
-        };
-        if !entry.server_stream {
-            return json!({"application/json": {"schema": schema}});
-        }
-        let [lines, array, events] = Framing::MEDIA_TYPES;
-        json!({
-            lines: {"schema": schema},
-            array: {"schema": {"type": "array", "items": schema}},
-            events: {"schema": {"type": "string"}},
-        })
-    }
-
-    /// A parameter for each field of message `index` that neither the path nor the body sets.
-    fn query(
-        &mut self,
-        index: usize,
-        route: &Route,
-        at: &mut Vec<usize>,
-        prefix: &str,
-        parameters: &mut Vec<Value>,
-    ) {
-        let tables = &self.shared.tables;
-        for (position, field) in tables.messages[index].fields.iter().enumerate() {
-            at.push(position);
-            let set_elsewhere = route.captures.iter().any(|capture| capture.field == *at)
-                || (at.len() == 1 && route.body == BodyRule::Field(position));
-            if !set_elsewhere && !field.is_extension() {
-                let name = format!("{prefix}{}", field.json_name);
-                match (field.ty, tables.form(field)) {
-                    (Type::Message(inner), Some(Form::Plain)) if field.label.singular() => {
-                        if at.len() < PARAMETER_DEPTH {
-                            self.query(inner, route, at, &format!("{name}."), parameters);
-                        }
-                    }
-                    (_, Some(Form::Plain | Form::Any)) if field.label != Label::Map => {}
-                    _ => parameters.push(self.parameter(index, &name, field)),
-                }
-            }
-            at.pop();
-        }
-    }
-
-    fn parameter(&mut self, message: usize, name: &str, field: &Field) -> Value {
-        let mut parameter = json!({"name": name, "in": "query", "schema": self.schemas.field(field)});
-        if field.label == Label::Map {
-            parameter["style"] = json!("deepObject");
-            parameter["explode"] = json!(true);
-        }
-        if let Some(comment) = self.schemas.field_comment(message, field) {
-            parameter["description"] = json!(comment);
-        }
-        parameter
+        Value::Array(list) => list.iter_mut().for_each(|value| rename(value, renamed)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

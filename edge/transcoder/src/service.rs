@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -26,6 +26,7 @@ use crate::events;
 use crate::gate::{Gate, Method, Outcome, RequestId};
 use crate::grpc;
 use crate::metadata::{Naming, Policy};
+use crate::openapi::OpenApi;
 use crate::protocol;
 use crate::read::{self, Limits};
 use crate::request;
@@ -96,6 +97,10 @@ pub(crate) struct Shared {
     pub(crate) metadata: Policy,
     /// `google.rpc.ErrorInfo.domain` of the errors that are made here.
     pub(crate) error_domain: String,
+    /// What the OpenAPI document says besides what is served.
+    pub(crate) openapi: OpenApi,
+    /// The document, once it was asked for.
+    pub(crate) document: OnceLock<Bytes>,
 }
 
 impl Shared {
@@ -135,10 +140,12 @@ impl Transcoder {
         self.shared.entries.iter().map(|entry| &entry.method)
     }
 
-    /// An OpenAPI 3.1 document of what is served, with the comments of the `.proto` files when the descriptor set carries
-    /// them.
-    pub fn openapi(&self, title: &str, version: &str) -> serde_json::Value {
-        crate::openapi::document(&self.shared, title, version)
+    /// The OpenAPI 3.1 document of what is served, in JSON: see [`Builder::openapi`]. Made when it is first asked for, and
+    /// kept.
+    pub fn openapi(&self) -> Bytes {
+        let document =
+            || Bytes::from(crate::openapi::document(&self.shared, &self.shared.openapi).to_string());
+        self.shared.document.get_or_init(document).clone()
     }
 
     pub(crate) fn new(shared: Shared) -> Self {

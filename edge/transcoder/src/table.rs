@@ -167,11 +167,6 @@ impl Enum {
         Some(&self.by_number[found].1)
     }
 
-    /// The names, in the order of their numbers.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_number.iter().map(|(_, name)| &**name)
-    }
-
     pub(crate) fn number(&self, name: &str) -> Option<i32> {
         let found = self.by_name.binary_search_by(|(candidate, _)| (**candidate).cmp(name)).ok()?;
         Some(self.by_name[found].1)
