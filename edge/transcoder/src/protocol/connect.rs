@@ -23,6 +23,7 @@ pub(super) use self::stream::{refusal as stream_refusal, serve as stream};
 use super::gzip::{Compression, KNOWN};
 use super::turn::{self, Codec, Form};
 use crate::body::Body;
+use crate::coding;
 use crate::error::Problem;
 use crate::gate::Admission;
 use crate::grpc::{Messages, Next, PREFIX_LEN};
@@ -130,7 +131,7 @@ async fn unary(
     let reply = reply.map_err(|problem| {
         if upstream::is_for_deadline(problem.code, deadline) { Problem::deadline_exceeded() } else { problem }
     })?;
-    let (content_type, body) = match form.codec {
+    let (content_type, mut body) = match form.codec {
         Codec::Proto => ("application/proto", reply),
         Codec::Json => {
             let mut json = Vec::with_capacity(reply.len() * 3 + 32);
@@ -141,6 +142,9 @@ async fn unary(
     let mut response = Response::new(Body::empty());
     *response.headers_mut() = std::mem::take(answered);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if body.len() >= coding::PLAIN_BYTES_MAX && shared.settings.codings.answers {
+        body = coding::whole(&parts.headers, response.headers_mut(), body);
+    }
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     *response.body_mut() = Body::full(body);
     shared.observe(Some(entry), Code::Ok, StatusCode::OK, None);

@@ -1,7 +1,7 @@
 //! Connect: unary calls, GET, and streams.
 
 use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -521,4 +521,19 @@ async fn a_stream_body_is_read_within_its_deadline() {
     let got = exchange_body(&transcoder, request).await;
     assert_eq!(got.end()["error"]["code"], "deadline_exceeded");
     assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_long_unary_answer_of_connect_is_compressed_when_the_client_takes_that() {
+    let transcoder = builder(&Upstream::echo()).build().unwrap();
+    let body = json!({"name": "x".repeat(5000)}).to_string();
+    let plain = exchange(&transcoder, post(GET, "application/json", body.clone())).await;
+    assert_eq!((plain.header("content-encoding"), &*plain.body), ("", body.as_bytes()));
+    let request = with(post(GET, "application/json", body.clone()), &[("accept-encoding", "gzip")]);
+    let got = exchange(&transcoder, request).await;
+    assert_eq!((got.header("content-encoding"), got.header("content-type")), ("gzip", "application/json"));
+    assert_eq!(got.header("content-length"), got.body.len().to_string());
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&*got.body).read_to_string(&mut text).unwrap();
+    assert_eq!(text, body);
 }

@@ -125,8 +125,8 @@ async fn the_gate_reads_the_methods_own_options_and_may_refuse_with_details() {
 }
 
 /// Admits every head, and no message with more than two bytes.
-struct Inspector {
-    inspect_message: bool,
+pub(crate) struct Inspector {
+    pub(crate) inspect_message: bool,
 }
 
 impl Gate for Inspector {

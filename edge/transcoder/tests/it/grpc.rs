@@ -1,6 +1,7 @@
 //! Native gRPC, passed through.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tonic::Status;
 use tower::ServiceExt as _;
 use transcoder::{Admission, Transcoder};
 
-use crate::gate::Recorder;
+use crate::gate::{Inspector, Recorder};
 use crate::harness::{
     DESCRIPTOR_SET, Upstream, answer, builder, frame, framed, refusal, replies, reply, trailers,
 };
@@ -418,4 +419,48 @@ async fn a_connection_of_http_1_is_closed_when_the_rest_of_a_request_is_not_read
             assert_eq!(got.header("connection"), expected, "{content_type}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_gate_is_asked_about_the_message_in_every_protocol() {
+    let upstream = Upstream::echo();
+    let transcoder = builder(&upstream).gate(Inspector { inspect_message: true }).build().unwrap();
+    let json = |legs: u32| Bytes::from(format!("{{\"legs\":{legs}}}"));
+    // Two bytes of protobuf pass the gate, three do not.
+    let (short, long) = (framed(&[16, 4]), framed(&[16, 0x80, 1]));
+    let zip = |frame: &Bytes| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(&frame[5..]).unwrap();
+        let mut frame = framed(&encoder.finish().unwrap()).to_vec();
+        frame[0] = 1;
+        Bytes::from(frame)
+    };
+    let mut passed = 0;
+    for (content_type, path, good, bad) in [
+        ("application/grpc", GET, short.clone(), long.clone()),
+        ("application/grpc", GET, zip(&short), zip(&long)),
+        ("application/grpc-web", GET, short.clone(), long.clone()),
+        ("application/proto", GET, short.slice(5..), long.slice(5..)),
+        ("application/json", GET, json(4), json(128)),
+        ("application/connect+proto", WATCH, short.clone(), long.clone()),
+        ("application/connect+json", WATCH, framed(&json(4)), framed(&json(128))),
+    ] {
+        let request = |body: &Bytes| {
+            let mut request = post(path, content_type, body.clone());
+            if content_type == "application/grpc" && body[0] == 1 {
+                request.headers_mut().insert("grpc-encoding", HeaderValue::from_static("gzip"));
+            }
+            request
+        };
+        exchange(&transcoder, request(&good)).await;
+        passed += 1;
+        assert_eq!(upstream.seen().len(), passed, "{content_type}");
+        assert_eq!(&*upstream.last().message, [16, 4], "{content_type}");
+        let got = exchange(&transcoder, request(&bad)).await;
+        assert_eq!(upstream.seen().len(), passed, "{content_type}: {got:?}");
+    }
+    let mut unknown = post(GET, "application/grpc", zip(&short));
+    unknown.headers_mut().insert("grpc-encoding", HeaderValue::from_static("snappy"));
+    let got = exchange(&transcoder, unknown).await;
+    assert_eq!(reasons(got.header("grpc-status-details-bin")), ["COMPRESSION_UNSUPPORTED"]);
 }
