@@ -28,6 +28,10 @@
 //! Both ways at once work over HTTP/2 and over HTTP/1.1. Of a client that reads nothing before it has sent everything, the
 //! buffers between it and the upstream must hold the answers; past that, both wait until the deadline.
 //!
+//! A client that goes away cancels the upstream call. One limit comes from hyper's client, which a tonic `Channel` is made
+//! of: while it waits for an upstream that has stopped reading, it can drop only the answer. Such a call ends with the
+//! `grpc-timeout` that the upstream was given, so a [`Gate`] should give every streamed call a timeout.
+//!
 //! Trailers of the upstream that the client may see are HTTP trailers for a request with `TE: trailers`, else headers of a
 //! unary answer. HTTP/1.1 sends only trailers whose names were announced: of a stream, those that
 //! [`Builder::response_metadata`] names.

@@ -99,3 +99,27 @@ async fn an_upstream_that_is_not_there_is_503() {
     assert_eq!(got.json(), upstream_unavailable());
     assert_eq!(got.header("retry-after"), "1");
 }
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_their_order() {
+    let upstream = Upstream::echo();
+    let one = "GET /v1/one/first HTTP/1.1\r\nhost: x\r\n\r\n";
+    let two =
+        "POST /v1/echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    let head = format!("{one}{two}GET /v1/one/last HTTP/1.1");
+    let answer = exchange(over(channel(&upstream).await), &head, "").await;
+    let bodies: Vec<_> =
+        answer.split("HTTP/1.1 200 OK\r\n").filter_map(|one| Some(one.split_once("\r\n\r\n")?.1)).collect();
+    assert_eq!(bodies, [r#"{"name":"first"}"#, "{}", r#"{"name":"last"}"#], "{answer}");
+}
+
+#[tokio::test]
+async fn a_raw_stream_that_fails_cannot_be_taken_for_whole() {
+    let upstream = Upstream::new(|_| {
+        let message = framed(&[18, 3, b'a', b',', b'b']);
+        crate::harness::replies([message], &[("grpc-status", "10")])
+    });
+    let head = "GET /v1/download-stream/x HTTP/1.1";
+    let answer = exchange(over(channel(&upstream).await), head, "").await;
+    assert!(answer.contains("a,b") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+}

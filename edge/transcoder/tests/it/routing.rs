@@ -328,3 +328,17 @@ fn a_rule_that_cannot_be_served_is_a_build_error_that_names_it() {
     let error = rule_error("get: \"/taken/{child.name}\"");
     assert_eq!(error, "methods `bad.S.A` and `bad.S.B` have the same HTTP method and path");
 }
+
+#[tokio::test]
+async fn the_custom_kind_star_takes_every_method_head_and_options_included() {
+    for method in ["GET", "HEAD", "OPTIONS", "DELETE", "BREW"] {
+        let (got, seen) = echo(method, "/v1/any-method", "").await;
+        assert_eq!((got.status.as_u16(), got.header("allow")), (200, ""), "{method}");
+        assert_eq!(seen.unwrap().path, "/zoo.v1.Zoo/Search", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_mark_alone_is_no_query() {
+    assert_eq!(reached("POST", "/v1/echo?", "{}", "Everything").await, json!({}));
+}

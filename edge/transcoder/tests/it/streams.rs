@@ -306,6 +306,21 @@ async fn an_http_body_that_is_the_response_body_goes_out_as_it_is() {
 }
 
 #[tokio::test]
+async fn response_body_is_one_field_of_each_message_of_a_stream() {
+    for (accept, expected) in [
+        ("application/x-ndjson", "\"a\"\n\"\"\n"),
+        ("application/json", "[\"a\",\"\"]"),
+        ("text/event-stream", "id: 1\ndata: \"a\"\n\nid: 2\ndata: \"\"\n\n"),
+    ] {
+        let upstream = Upstream::new(|_| replies([framed(&[10, 1, b'a']), framed(&[])], OK));
+        let transcoder = builder(&upstream).build().unwrap();
+        let mut request = request("GET", "/v1/uploads/x:names", "");
+        request.headers_mut().insert("accept", HeaderValue::from_str(accept).unwrap());
+        assert_eq!(send(&transcoder, request).await.text, expected, "{accept}");
+    }
+}
+
+#[tokio::test]
 async fn only_the_first_http_body_of_a_stream_says_the_type_but_each_must_be_valid() {
     let upstream =
         Upstream::new(|_| replies([http_body("text/csv", b"a"), http_body("text/html", b"b")], OK));
