@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -67,11 +67,13 @@ pub(crate) struct Greeter {
     pub(crate) gate: Arc<Semaphore>,
     /// Set when a greeting was cancelled while it waited.
     pub(crate) cancelled: Arc<AtomicBool>,
+    /// How many messages of a KiB were taken of the answers to the message `flood`, of which each has a gigabyte.
+    pub(crate) flooded: Arc<AtomicUsize>,
 }
 
 impl Default for Greeter {
     fn default() -> Self {
-        Self { gate: Arc::new(Semaphore::new(0)), cancelled: Arc::default() }
+        Self { gate: Arc::new(Semaphore::new(0)), cancelled: Arc::default(), flooded: Arc::default() }
     }
 }
 
@@ -114,7 +116,20 @@ impl StreamingService<Hello> for Greeter {
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Hello>>) -> Self::Future {
-        let echoed: Self::ResponseStream = Box::pin(request.into_inner());
+        let flooded = Arc::clone(&self.flooded);
+        let flood = move || {
+            let flooded = Arc::clone(&flooded);
+            let pieces = stream::repeat_with(move || {
+                flooded.fetch_add(1, Ordering::SeqCst);
+                Ok(Hello { name: "x".repeat(1024) })
+            });
+            pieces.take(1 << 20).boxed()
+        };
+        let echoed: Self::ResponseStream =
+            Box::pin(request.into_inner().flat_map(move |hello| match hello {
+                Ok(hello) if hello.name == "flood" => flood(),
+                echo => stream::once(std::future::ready(echo)).boxed(),
+            }));
         Box::pin(std::future::ready(Ok(Response::new(echoed))))
     }
 }

@@ -1,6 +1,8 @@
 //! The gateway in front of a scripted `bookings`, over real sockets and mTLS.
 
+mod attacks;
 mod cors;
+mod drain;
 mod errors;
 mod gate;
 mod greeter;

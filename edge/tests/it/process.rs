@@ -1,6 +1,7 @@
 //! Processes that tests start: the edge itself, and Redis.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     process::Stdio,
     sync::{
@@ -93,7 +94,7 @@ impl Lines {
 
 /// An edge in a process of its own.
 pub(crate) struct EdgeProcess {
-    _process: Child,
+    process: Child,
     log: Lines,
     public: String,
     admin: String,
@@ -119,7 +120,35 @@ impl EdgeProcess {
         let admin = log.find(0, |line| address(line, "admin_address")).await;
         log.find(0, |line| says(line, "readiness changed").then_some(())).await;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { _process: process, log, public, admin, client }
+        Self { process, log, public, admin, client }
+    }
+
+    /// Where clients come in.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.public.parse().expect("an address")
+    }
+
+    /// How much memory it has resident, and the most that it ever had, in bytes.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        let status = format!("/proc/{}/status", self.process.id().expect("it runs"));
+        let status = std::fs::read_to_string(status).expect("it runs");
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
+            line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+        };
+        (kib("VmRSS:"), kib("VmHWM:"))
+    }
+
+    /// Asks it to end, as an orchestrator does.
+    pub(crate) fn terminate(&self) {
+        let id = self.process.id().expect("it runs").to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
+    }
+
+    /// Waits until it has ended; whether it says that all went well.
+    pub(crate) async fn ended(&mut self) -> bool {
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        ended.expect("it ends").expect("it is our child").success()
     }
 
     /// How much it has logged.
