@@ -5,11 +5,7 @@
 //! address was read from `X-Forwarded-For` before, as far as proxies of ours wrote it.
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode, Version,
-    header::{AUTHORIZATION, HOST},
-    uri::Authority,
-};
+use http::{HeaderMap, HeaderName, StatusCode, header::AUTHORIZATION};
 use mesh::status::Refusal;
 use tonic::Status;
 
@@ -89,38 +85,13 @@ pub async fn layer(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Refuses what two readers could read differently (RFC 9112, 3.2; RFC 9113, 8.3.1).
+/// Refuses a request that says twice who sent it. That it says once whom it is for is seen to where it is read: [`mesh::accept`].
 fn check(request: &Request) -> Result<(), Status> {
-    let headers = request.headers();
-    for name in [HOST, AUTHORIZATION] {
-        if headers.get_all(&name).iter().nth(1).is_some() {
-            return Err(refused("HEADER_REPEATED", &name, "must be sent once"));
-        }
+    if request.headers().get_all(AUTHORIZATION).iter().nth(1).is_none() {
+        return Ok(());
     }
-    let host = match headers.get(HOST) {
-        Some(host) => Some(authority(host).ok_or_else(|| refused("HOST_INVALID", &HOST, "is no host"))?),
-        None if request.version() < Version::HTTP_2 && request.uri().authority().is_none() => {
-            return Err(refused("HOST_INVALID", &HOST, "is missing"));
-        }
-        None => None,
-    };
-    match (host, request.uri().authority()) {
-        (Some(host), Some(target)) if host != *target => {
-            Err(refused("HOST_INVALID", &HOST, "is another one than the target's"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn authority(host: &HeaderValue) -> Option<Authority> {
-    let authority: Authority = host.to_str().ok()?.parse().ok()?;
-    (!authority.as_str().contains('@')).then_some(authority)
-}
-
-fn refused(reason: &str, name: &HeaderName, why: &str) -> Status {
-    let field = name.as_str().to_owned();
-    let message = format!("the header `{name}` {why}");
-    Refusal::InvalidArgument { field }.status(DOMAIN, reason, message)
+    let refusal = Refusal::InvalidArgument { field: AUTHORIZATION.as_str().to_owned() };
+    Err(refusal.status(DOMAIN, "HEADER_REPEATED", "the header `Authorization` must be sent once"))
 }
 
 /// Takes the reserved headers out.

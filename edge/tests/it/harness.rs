@@ -34,6 +34,10 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Request as Call, Response as Reply, Status, metadata::MetadataMap, service::Routes};
 
 pub(crate) use self::authentication::Authentication;
@@ -130,6 +134,15 @@ impl TestEdge {
     /// A customer's token for this session.
     pub(crate) fn token_of_session(&self, session: uuid::Uuid) -> String {
         self.issuer.token_of_session(PrincipalId::generate(), session, &["customer"])
+    }
+
+    /// Sends these bytes on a connection of their own: everything that comes back.
+    pub(crate) async fn send_raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.edge.address()).await.expect("the edge listens");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("an answer");
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     pub(crate) async fn send(
