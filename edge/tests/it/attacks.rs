@@ -247,3 +247,24 @@ async fn a_stream_of_a_gigabyte_with_a_slow_reader() {
     assert!(most < 16 * MIB, "{most} bytes were asked of the service ahead of the reader");
     t.withstands("a stream of 1 GB with a slow reader", 100 * MIB).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_can_be_read_in_two_ways_is_refused_in_the_edges_own_words() {
+    let t = Target::start(&[]).await;
+    let hidden = "GET /v1/hello/hidden HTTP/1.1\r\nhost: edge\r\n\r\n";
+    for header in [
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        "content-length: 5\r\ncontent-length: 6\r\n",
+        "host: other\r\n",
+        "x: y\r\n z\r\n",
+        "x: y\n",
+    ] {
+        let request = format!("GET /v1/hello/ada HTTP/1.1\r\nhost: edge\r\n{header}\r\n0\r\n\r\n{hidden}");
+        let answer = rest(connect(t.edge.address(), request.as_bytes()).await).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("REQUEST_UNREADABLE"), "{answer}");
+        for shown in ["strict-transport-security: ", "x-request-id: ", "connection: close"] {
+            assert!(answer.contains(shown), "{shown}: {answer}");
+        }
+        assert!(!answer.contains("Hello"), "{answer}");
+    }
+}

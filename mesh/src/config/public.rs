@@ -97,3 +97,25 @@ impl PublicConfig {
         Ok(Transport::Public(ServerCertificate::load(ServerFiles { certificate, key })?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_a_public_listener() {
+        let config = PublicConfig::default();
+        assert_eq!(config.check("public"), [""; 0]);
+        assert_eq!(config.limits(), Limits::public());
+        assert!(matches!(config.transport(), Ok(Transport::Clear)));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said_by_its_name() {
+        let wrong =
+            PublicConfig { key: Some("tls.key".into()), idle_timeout_ms: 0, ..PublicConfig::default() };
+        let problems = wrong.check("public");
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("go together") && problems[1].contains("`public.idle_timeout_ms`"));
+    }
+}
