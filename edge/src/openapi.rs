@@ -21,14 +21,14 @@ pub(crate) fn settings(all_open: bool) -> OpenApi {
     if all_open {
         return OpenApi::new("API", "v1")
             .description("What the services behind this gateway offer, by their own descriptors.")
-            .contact("The operator of this gateway", "/docs");
+            .contact("The operator of this gateway", "https://example.com");
     }
     OpenApi::new("Jetway", "v1")
         .description(
             "Flights, bookings and payments. Every error is a `google.rpc.Status`; branch on its `code` and on the `reason` of the detail \
              `google.rpc.ErrorInfo`. Lists are paged: ask again with `pageToken` until `nextPageToken` is empty.",
         )
-        .contact("Jetway", "/docs")
+        .contact("Jetway", "https://jetway.example")
         .security_scheme(
             BEARER,
             json!({

@@ -88,8 +88,8 @@ mod client_stream;
 #[doc(hidden)]
 pub mod codec;
 mod coding;
-mod editions;
 pub mod docs;
+mod editions;
 mod error;
 mod events;
 mod gate;

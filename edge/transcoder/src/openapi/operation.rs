@@ -148,7 +148,7 @@ impl<'s> Operations<'s> {
         let mut operation = json!({
             "operationId": self.id(entry),
             "tags": [method.service()],
-            "responses": self.responses(route, entry, notes, body.is_some()),
+            "responses": self.responses(route, entry, body.is_some()),
         });
         let comment =
             self.schemas.comments.at(&method.descriptor().parent_file(), method.descriptor().path());
@@ -249,12 +249,11 @@ impl<'s> Operations<'s> {
             })
     }
 
-    fn responses(&mut self, route: &Route, entry: &Entry, notes: &Notes, body: bool) -> Value {
+    fn responses(&mut self, route: &Route, entry: &Entry, body: bool) -> Value {
         let mut responses = Map::new();
         responses.insert("200".to_owned(), self.reply(route, entry));
-        let credentials = self.secured && notes.security.iter().any(|requirement| !requirement.is_empty());
         for error in response::ERRORS {
-            if error.applies(body, credentials || !self.secured) {
+            if error.applies(body) {
                 let reference = format!("#/components/responses/{}", error.name);
                 responses.insert(error.status.to_string(), json!({"$ref": reference}));
             }

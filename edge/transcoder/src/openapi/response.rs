@@ -29,17 +29,14 @@ enum When {
     Always,
     /// With a request body.
     Body,
-    /// With credentials.
-    Credentials,
 }
 
 impl ErrorClass {
-    /// Whether an operation with or without these may answer so.
-    pub(super) fn applies(&self, body: bool, credentials: bool) -> bool {
+    /// Whether an operation with or without a request body may answer so.
+    pub(super) fn applies(&self, body: bool) -> bool {
         match self.when {
             When::Always => true,
             When::Body => body,
-            When::Credentials => credentials,
         }
     }
 }
@@ -78,7 +75,7 @@ pub(super) const ERRORS: [ErrorClass; 16] = [
             16,
             "CREDENTIALS_REQUIRED",
             "No credentials, or none that are good (`UNAUTHENTICATED`).",
-            When::Credentials,
+            When::Always,
         )
     },
     class(
@@ -176,7 +173,14 @@ pub(super) fn components(schemas: &mut Schemas<'_>) -> Value {
                 },
                 "application/problem+json": {
                     "schema": {"$ref": format!("{SCHEMAS}{PROBLEM}")},
-                    "example": {"type": "about:blank", "title": error.name, "status": error.status, "detail": message},
+                    "example": {
+                        "type": "about:blank",
+                        "title": title(error.status),
+                        "status": error.status,
+                        "detail": message,
+                        "code": error.code,
+                        "details": details,
+                    },
                 },
             },
         });
@@ -188,43 +192,61 @@ pub(super) fn components(schemas: &mut Schemas<'_>) -> Value {
     Value::Object(responses)
 }
 
+/// As the transcoder itself calls a status.
+fn title(status: u16) -> &'static str {
+    let phrase = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    phrase.unwrap_or("Client Closed Request")
+}
+
+/// The two properties that both forms of an error have.
+fn code_and_details() -> (Value, Value) {
+    let code = json!({
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 16,
+        "description": "The number of the `google.rpc.Code`.",
+    });
+    let details = json!({
+        "type": "array",
+        "description": "What a program may need to know, such as `google.rpc.ErrorInfo`, `google.rpc.BadRequest` or \
+                        `google.rpc.RetryInfo`.",
+        "items": {
+            "type": "object",
+            "properties": {"@type": {"type": "string", "description": "The URL of the detail's type."}},
+            "required": ["@type"],
+        },
+    });
+    (code, details)
+}
+
 fn status() -> Value {
+    let (code, details) = code_and_details();
     json!({
         "type": "object",
         "description": "An error. Branch on `code`, and on the `reason` of the detail `google.rpc.ErrorInfo`; `message` is for people.",
         "properties": {
-            "code": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": 16,
-                "description": "The number of the `google.rpc.Code`.",
-            },
+            "code": code,
             "message": {"type": "string", "description": "What is wrong, for a developer."},
-            "details": {
-                "type": "array",
-                "description": "What a program may need to know, such as `google.rpc.ErrorInfo`, `google.rpc.BadRequest` or \
-                                `google.rpc.RetryInfo`.",
-                "items": {
-                    "type": "object",
-                    "properties": {"@type": {"type": "string", "description": "The URL of the detail's type."}},
-                    "required": ["@type"],
-                },
-            },
+            "details": details,
         },
         "required": ["code", "details", "message"],
     })
 }
 
 fn problem() -> Value {
+    let (code, details) = code_and_details();
     json!({
         "type": "object",
-        "description": "An error as problem details (RFC 9457), for clients that accept nothing but them.",
+        "description": "An error as problem details (RFC 9457), for clients whose `Accept` names them.",
         "properties": {
             "type": {"type": "string", "format": "uri-reference", "description": "What kind of problem it is."},
             "title": {"type": "string", "description": "The kind of problem, in words."},
             "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "The HTTP status."},
             "detail": {"type": "string", "description": "What is wrong, for a developer."},
             "instance": {"type": "string", "format": "uri-reference", "description": "This occurrence."},
+            "code": code,
+            "details": details,
         },
+        "required": ["code", "detail", "details", "status", "title", "type"],
     })
 }

@@ -77,7 +77,7 @@ fn judge(name: &str, document: &[u8]) {
     std::fs::write(&file, document).expect("the folder of this test");
     let mut check = Command::new(peers.join("bin/python3"));
     check.arg(here.join("check_openapi.py")).arg(&file);
-    let mut lint = Command::new(peers.join("bin/node"));
+    let mut lint = Command::new(peers.join("../bin/node"));
     lint.arg(peers.join("spectral/node_modules/@stoplight/spectral-cli/dist/index.js"))
         .args(["lint", "--quiet", "--fail-severity", "warn", "--ruleset"])
         .arg(here.join("spectral.yaml"))
@@ -208,7 +208,7 @@ fn who_may_call_is_said_by_the_host() {
     assert!(create["responses"]["401"].is_object());
     let search = &document["paths"]["/v1/search"]["get"];
     assert_eq!(search["security"], json!([]));
-    assert_eq!(search["responses"].get("401"), None);
+    assert!(search["responses"]["401"].is_object(), "a service may ask for credentials of its own");
 }
 
 #[test]
