@@ -63,6 +63,8 @@ pub(crate) struct Hello {
 /// What it does besides greeting.
 #[derive(Clone)]
 pub(crate) struct Greeter {
+    /// Has a permit for each call for `slow` that has come.
+    pub(crate) entered: Arc<Semaphore>,
     /// Calls for `slow` wait until there are permits.
     pub(crate) gate: Arc<Semaphore>,
     /// Set when a greeting was cancelled while it waited.
@@ -73,7 +75,8 @@ pub(crate) struct Greeter {
 
 impl Default for Greeter {
     fn default() -> Self {
-        Self { gate: Arc::new(Semaphore::new(0)), cancelled: Arc::default(), flooded: Arc::default() }
+        let empty = || Arc::new(Semaphore::new(0));
+        Self { entered: empty(), gate: empty(), cancelled: Arc::default(), flooded: Arc::default() }
     }
 }
 
@@ -102,6 +105,7 @@ impl UnaryService<Hello> for Greeter {
             let name = request.into_inner().name;
             if name == "slow" {
                 let mut watched = Watched(Some(greeter.cancelled));
+                greeter.entered.add_permits(1);
                 greeter.gate.acquire().await.expect("never closed").forget();
                 watched.0 = None;
             }
@@ -153,6 +157,13 @@ impl Service<http::Request<tonic::body::Body>> for Greeter {
                 _ => Status::from(std::io::Error::from(std::io::ErrorKind::Unsupported)).into_http(),
             })
         })
+    }
+}
+
+impl Greeter {
+    /// Completes when a call for `slow` has come.
+    pub(crate) async fn has_slow_call(&self) {
+        self.entered.acquire().await.expect("never closed").forget();
     }
 }
 

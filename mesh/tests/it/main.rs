@@ -15,4 +15,5 @@ mod public;
 mod run;
 mod tls;
 mod transactions;
+mod upstream;
 mod validate;
