@@ -30,6 +30,7 @@ use mesh::{
     run::{App, Context, Service},
     token::Verifier,
 };
+use tower::ServiceBuilder;
 
 pub use crate::config::Config;
 use crate::{
@@ -85,10 +86,14 @@ fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) 
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || ready(keys.as_ref(), &readiness)))
         .fallback_service(upstreams.routes())
-        .layer(middleware::from_fn_with_state(Origins::new(&config.browsers.origins), cors::layer))
-        .layer(middleware::from_fn(hygiene::layer))
-        .layer(middleware::from_fn(unreadable::layer))
-        .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
+        // One stack, whose layers are not copied to the heap one by one on every request, as those of several calls of `layer` are.
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer))
+                .layer(middleware::from_fn(unreadable::layer))
+                .layer(middleware::from_fn(hygiene::layer))
+                .layer(middleware::from_fn_with_state(Origins::new(&config.browsers.origins), cors::layer)),
+        ))
 }
 
 fn ready(keys: Option<&Verifier>, readiness: &Readiness) -> (StatusCode, String) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use metrics::{Counter, Histogram};
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use proto::policy::Method as Policy;
 use tonic::Code;
 use transcoder::Method;
@@ -24,6 +24,8 @@ pub(crate) struct Served {
     pub(crate) policy: Option<&'static Policy>,
     pub(crate) duration: Histogram,
     calls: [OnceLock<Counter>; CODES],
+    /// The descriptors that this was read from; others may say otherwise.
+    descriptors: Option<DescriptorPool>,
 }
 
 impl Served {
@@ -35,7 +37,14 @@ impl Served {
     pub(crate) fn new(rpc: String, shows_path: bool) -> Self {
         let duration = metrics::histogram!("edge_request_duration_seconds", "rpc_method" => rpc.clone());
         let policy = Policy::of(&rpc);
-        Self { rpc, shows_path, policy, duration, calls: [const { OnceLock::new() }; CODES] }
+        Self {
+            rpc,
+            shows_path,
+            policy,
+            duration,
+            calls: [const { OnceLock::new() }; CODES],
+            descriptors: None,
+        }
     }
 
     /// Counts one call that ended with this code.
@@ -73,14 +82,21 @@ impl Methods {
 
     /// A method that there is.
     pub(crate) fn of(&self, method: &Method) -> Arc<Served> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(method.path()).cloned();
+        let descriptors = method.descriptor().parent_pool();
+        let is_current = |served: &&Arc<Served>| served.descriptors.as_ref() == Some(descriptors);
+        let known = {
+            let methods = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            methods.get(method.path()).filter(is_current).cloned()
+        };
         known.unwrap_or_else(|| {
+            let served = Served {
+                descriptors: Some(descriptors.clone()),
+                ..Served::new(method.path().to_owned(), !captures_redacted(method))
+            };
+            let served = Arc::new(served);
             let mut methods = self.known.write().unwrap_or_else(PoisonError::into_inner);
-            let served = methods.entry(method.path().to_owned());
-            let served = served.or_insert_with(|| {
-                Arc::new(Served::new(method.path().to_owned(), !captures_redacted(method)))
-            });
-            Arc::clone(served)
+            methods.insert(method.path().to_owned(), Arc::clone(&served));
+            served
         })
     }
 }

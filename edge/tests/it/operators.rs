@@ -2,8 +2,90 @@
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tonic_prost::ProstCodec;
 
-use crate::{harness::TestEdge, process::EdgeProcess};
+use crate::{
+    greeter::{self, Greeter, Hello, Reflection},
+    harness::TestEdge,
+    process::EdgeProcess,
+};
+
+/// An edge in front of a service without policies, whose `SayHello` has this path and this further field.
+async fn in_front_of(
+    greeter: &greeter::Running,
+    path: &str,
+    further: &str,
+    settings: &[&str],
+) -> (EdgeProcess, tempfile::NamedTempFile) {
+    let set = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(set.path(), greeter::descriptor_set_with(path, further)).expect("written");
+    let mut all = vec![
+        format!("upstream.0.address=http://{}", greeter.address),
+        format!("upstream.0.descriptor_set={}", set.path().display()),
+        "upstream.0.access=open".to_owned(),
+    ];
+    all.extend(settings.iter().map(|setting| (*setting).to_owned()));
+    (EdgeProcess::start(&all).await, set)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_with_the_value_of_a_redacted_field_is_not_logged() {
+    let greeter = Greeter::default().start(Reflection::None, &[]).await;
+    let path = "/v1/hello/{name}/{code}";
+    let (edge, _set) = in_front_of(&greeter, path, "string code = 2 [debug_redact = true];", &[]).await;
+    let asked = edge.ask(Method::GET, "/v1/hello/ada/planted-code", &[("x-request-id", "r-1")], "").await;
+    assert_eq!(asked.status, StatusCode::OK, "{}", asked.body);
+    let line = edge.access("r-1").await;
+    assert_eq!((&line["rpc"], &line["path"]), (&json!("/hello.v1.Greeter/SayHello"), &Value::Null));
+    assert!(!edge.log().contains("planted"), "{}", edge.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_service_without_policies_are_counted_by_network_before_they_are_made() {
+    let greeter = Greeter::default().start(Reflection::None, &[]).await;
+    let (edge, _set) = in_front_of(&greeter, "/v1/hello/{name}", "", &["limits.default_per_minute=1"]).await;
+    assert_eq!(edge.ask(Method::GET, "/v1/hello/ada", &[], "").await.status, StatusCode::OK);
+    let refused = edge.ask(Method::GET, "/v1/hello/ada", &[("authorization", "Bearer any")], "").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers.contains_key("retry-after") && refused.headers.contains_key("ratelimit"));
+    let called = "edge_calls_total{rpc_method=\"/hello.v1.Greeter/SayHello\",rpc_status_code=\"0\"}";
+    assert_eq!(edge.metric(called).await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_logged_when_it_is_over_with_how_it_ended() {
+    let greeter = Greeter::default().start(Reflection::None, &[]).await;
+    let (edge, _set) = in_front_of(&greeter, "/v1/hello/{name}", "", &[]).await;
+    for (id, leaves, code) in [("ends", false, "OK"), ("leaves", true, "CANCELLED")] {
+        // The client's connection ends with its runtime, as with a process.
+        let clients = tokio::runtime::Runtime::new().expect("a runtime");
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", edge.address()));
+        let connecting = clients.spawn(async { endpoint.expect("an address").connect().await });
+        let channel = connecting.await.expect("no panic").expect("the edge answers");
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.expect("it is");
+        let (hellos, sent) = futures::channel::mpsc::unbounded();
+        let mut call = tonic::Request::new(sent);
+        call.metadata_mut().insert("x-request-id", id.parse().expect("ASCII"));
+        let path = http::uri::PathAndQuery::from_static("/hello.v1.Greeter/Echo");
+        hellos.unbounded_send(Hello { name: "ada".to_owned() }).expect("it is read");
+        let codec = ProstCodec::<Hello, Hello>::default();
+        let mut echoed = client.streaming(call, path, codec).await.expect("it streams").into_inner();
+        assert_eq!(echoed.message().await.expect("well").expect("a message").name, "ada");
+        assert!(!edge.log().contains(&format!("\"request_id\":\"{id}\"")), "it is not over");
+        if leaves {
+            clients.shutdown_background();
+        } else {
+            drop(hellos);
+            assert!(echoed.message().await.expect("well").is_none());
+            clients.shutdown_background();
+        }
+        let line = edge.access(id).await;
+        assert_eq!((&line["code"], &line["rpc"]), (&json!(code), &json!("/hello.v1.Greeter/Echo")), "{line}");
+        assert_eq!(line["cut_off"] == true, leaves, "{line}");
+        assert_eq!((&line["protocol"], &line["status"]), (&json!("HTTP/2.0"), &json!(200)));
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_is_one_line_of_log_without_its_secrets() {
