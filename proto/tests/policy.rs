@@ -82,6 +82,29 @@ fn the_table_says_what_the_protos_say() {
     assert_eq!(Method::of("/jetway.bookings.v1.HoldService/Nothing"), None);
 }
 
+/// Browsers send GET along with cookies whichever page asks for it, so the gateway asks for no proof of the page there.
+#[test]
+fn no_get_changes_anything() {
+    let pool = proto::descriptor_pool();
+    let http = pool.get_extension_by_name("google.api.http").expect("the option");
+    let mut gets = 0;
+    for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        let options = method.options();
+        let rule = options.get_extension(&http);
+        let rule = rule.as_message().expect("a rule");
+        let more = rule.get_field_by_name("additional_bindings").expect("a field");
+        let more = more.as_list().expect("a list").iter().filter_map(prost_reflect::Value::as_message);
+        if !std::iter::once(rule).chain(more).any(|rule| rule.has_field_by_name("get")) {
+            continue;
+        }
+        gets += 1;
+        let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+        let policy = Method::of(&path).expect("in the table");
+        assert_eq!(policy.idempotency, Idempotency::NoSideEffects, "{path}");
+    }
+    assert!(gets > 10, "only {gets} found");
+}
+
 #[test]
 fn every_method_of_ours_is_in_the_table_once() {
     let mut methods: Vec<String> = proto::descriptor_pool()
