@@ -62,9 +62,9 @@ pub struct BrowsersConfig {
     /// The origins of our own pages, for example `https://app.jetway.example`, each exactly as a browser writes it: they may call with credentials and
     /// read the answers. Pages on the gateway's own origin need not be listed; browsers that send no `Sec-Fetch-Site` need that all the same.
     pub origins: Vec<String>,
-    /// `{"1": "64 hexadecimal digits"}`: the keys of CSRF tokens, see [`crate::csrf`]. All replicas need the same ones. Without a file a process has
+    /// A file with the keys of CSRF tokens, `{"1": "64 hexadecimal digits"}`, see [`crate::csrf`]. All replicas need the same ones. Without a file a process has
     /// a key of its own, which is right for one replica; pages get a new token at their next refresh.
-    pub csrf_key_file: Option<PathBuf>,
+    pub csrf_keys: Option<PathBuf>,
 }
 
 impl Default for Config {

@@ -68,7 +68,7 @@ impl Service for Edge {
             std::future::ready(())
         });
         let browsers = &context.config.browsers;
-        let keys = browsers.csrf_key_file.as_deref().map_or_else(|| Ok(Keys::random()), Keys::load)?;
+        let keys = browsers.csrf_keys.as_deref().map_or_else(|| Ok(Keys::random()), Keys::load)?;
         let csrf = Csrf::new(Origins::new(&browsers.origins), keys);
         Ok(App::Public(router(&context, limiter, Sessions::new(csrf))?, context.config.public.clone()))
     }

@@ -261,7 +261,7 @@ impl<'a> Parts<'a> {
                 limits: self.limits(),
                 browsers: edge::config::BrowsersConfig {
                     origins: self.options.origins.clone(),
-                    csrf_key_file: Some(self.dir.keys("edge")),
+                    csrf_keys: Some(self.dir.keys("edge")),
                 },
                 clock_file,
                 ..edge::Config::default()

@@ -151,7 +151,7 @@ async fn gateways_share_csrf_tokens_by_their_key_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("csrf.json");
     std::fs::write(&file, format!("{{\"1\": \"{}\"}}", "5".repeat(64))).unwrap();
-    let start = || TestEdge::start_configured(|config| config.browsers.csrf_key_file = Some(file.clone()));
+    let start = || TestEdge::start_configured(|config| config.browsers.csrf_keys = Some(file.clone()));
     let (one, other) = (start().await, start().await);
     let (cookie, token, csrf) = sign_in(&one).await;
     // Each has an issuer of its own, so the other one gets a token of its own for the same session.
