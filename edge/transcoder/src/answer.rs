@@ -103,7 +103,7 @@ pub(crate) async fn give(
             if let Some(trailers) = messages.trailers() {
                 upstream::answered(shared, place.entry, Naming::Prefixed, trailers, answered);
             }
-            return Err(problem);
+            return Err(upstream::at_deadline(problem, deadline));
         }
     };
     match (ask.form, first) {
@@ -162,7 +162,7 @@ async fn unary(
         // They have come before the head is sent, so that they can be part of it.
         answered.extend(std::mem::take(&mut trailers));
     }
-    if let Next::Message(_) = end? {
+    if let Next::Message(_) = end.map_err(|problem| upstream::at_deadline(problem, ask.deadline))? {
         return Err(Problem::bad_gateway("a unary call answered two messages"));
     }
     let (content_type, mut body) = if ask.form == Form::Raw {

@@ -287,7 +287,10 @@ impl JsonStream {
                     self.end();
                     return Poll::Ready(());
                 }
-                Err(problem) => Err(problem),
+                Err(problem) => {
+                    let deadline = self.timer.as_ref().map(|timer| timer.deadline());
+                    Err(upstream::at_deadline(problem, deadline))
+                }
             };
             if let Some(heartbeat) = &mut self.heartbeat {
                 heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);

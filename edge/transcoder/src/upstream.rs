@@ -115,6 +115,11 @@ pub(crate) fn is_for_deadline(code: Code, deadline: Option<Instant>) -> bool {
     code == Code::Cancelled && deadline.is_some_and(|deadline| deadline <= Instant::now() + TIMERS_DIFFER)
 }
 
+/// What the upstream says went wrong, unless it only says so because the time is over.
+pub(crate) fn at_deadline(problem: Box<Problem>, deadline: Option<Instant>) -> Box<Problem> {
+    if is_for_deadline(problem.code, deadline) { Problem::deadline_exceeded() } else { problem }
+}
+
 /// Adds what the client may see of the upstream's headers or trailers to the answer.
 pub(crate) fn answered(
     shared: &Shared,

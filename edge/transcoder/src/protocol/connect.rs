@@ -128,9 +128,7 @@ async fn unary(
     if let (Some(trailers), false) = (messages.trailers(), headers.contains_key(super::status::STATUS)) {
         upstream::answered(shared, entry, Naming::Trailer, trailers, answered);
     }
-    let reply = reply.map_err(|problem| {
-        if upstream::is_for_deadline(problem.code, deadline) { Problem::deadline_exceeded() } else { problem }
-    })?;
+    let reply = reply.map_err(|problem| upstream::at_deadline(problem, deadline))?;
     let (content_type, mut body) = match form.codec {
         Codec::Proto => ("application/proto", reply),
         Codec::Json => {
