@@ -4,7 +4,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use prost::Message as _;
 use prost_types::Any;
 use tonic::Code;
@@ -300,6 +300,15 @@ impl Problem {
 
     pub(crate) fn http_status(&self) -> StatusCode {
         self.http.unwrap_or_else(|| http_status(self.code))
+    }
+
+    /// Whether the rest of the request is not waited for, so that a connection of HTTP/1.1 cannot be used again. The client
+    /// should know.
+    ///
+    /// Source: RFC 9110, sections 15.5.9 and 15.5.14.
+    pub(crate) fn ends_connection(&self, version: Version) -> bool {
+        version < Version::HTTP_2
+            && matches!(self.http, Some(StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT))
     }
 
     /// Appends the body: `google.rpc.Status` as JSON.

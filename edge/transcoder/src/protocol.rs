@@ -127,7 +127,7 @@ where
     }
     let entry = shared.by_path.get(parts.uri.path()).map(|index| &shared.entries[*index]);
     let (code, cause) = (problem.code, problem.cause.take());
-    let unread = problem.http_status() == StatusCode::PAYLOAD_TOO_LARGE && parts.version < Version::HTTP_2;
+    let ends_connection = problem.ends_connection(parts.version);
     let mut response = match shape {
         Protocol::Grpc => grpc::refusal(&problem),
         Protocol::GrpcWeb(form) => grpc_web::refusal(&problem, form.of_answer(&parts.headers)),
@@ -135,8 +135,7 @@ where
         Protocol::ConnectStream(codec) => connect::stream_refusal(&problem, codec, &shared.tables),
         Protocol::Unknown => problem.into_response_for(&shared.tables, &parts),
     };
-    if unread {
-        // What is left of the request is not waited for, so the connection cannot be used again. The client should know.
+    if ends_connection {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     shared.observe(entry, code, response.status(), cause.as_deref());

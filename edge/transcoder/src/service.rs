@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_ENCODING};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -205,6 +205,9 @@ where
                     problem.name_request(request_id);
                     for (name, value) in &answered {
                         problem.headers_mut().append(name, value.clone());
+                    }
+                    if problem.ends_connection(parts.version) {
+                        problem.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
                     let status = problem.http_status();
                     shared.observe(Some(entry), problem.code, status, problem.cause.as_deref());
