@@ -23,12 +23,13 @@ use mesh::status::Refusal;
 use crate::{gate::DOMAIN, refusal};
 
 /// The request headers that the gateway reads, and that pages may set therefore.
-const REQUEST_HEADERS: &str = "accept, accept-language, authorization, connect-protocol-version, connect-timeout-ms, \
-     content-type, grpc-timeout, idempotency-key, last-event-id, x-grpc-web, x-jetway-csrf, x-request-id, x-user-agent";
+const REQUEST_HEADERS: &str = "accept, accept-language, authorization, connect-accept-encoding, \
+     connect-content-encoding, connect-protocol-version, connect-timeout-ms, content-encoding, content-type, grpc-accept-encoding, \
+     grpc-encoding, grpc-timeout, idempotency-key, last-event-id, x-grpc-web, x-jetway-csrf, x-request-id, x-user-agent";
 
 /// The headers of answers that pages may read.
-const ANSWER_HEADERS: &str = "allow, etag, grpc-message, grpc-status, grpc-status-details-bin, idempotent-replayed, ratelimit, \
-     ratelimit-policy, retry-after, www-authenticate, x-jetway-csrf, x-request-id";
+const ANSWER_HEADERS: &str = "allow, connect-content-encoding, etag, grpc-encoding, grpc-message, grpc-status, \
+     grpc-status-details-bin, idempotent-replayed, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-jetway-csrf, x-request-id";
 
 /// How long a browser may remember the answer to a pre-flight, in seconds.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("600");

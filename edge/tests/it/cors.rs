@@ -46,9 +46,21 @@ async fn a_preflight_from_a_listed_origin_is_told_what_the_route_has() {
     assert!(list(&answer, "access-control-allow-methods").contains(&"POST".to_owned()));
     assert!(!list(&answer, "access-control-allow-methods").contains(&"DELETE".to_owned()));
     let headers = list(&answer, "access-control-allow-headers");
-    for header in
-        ["content-type", "authorization", "idempotency-key", "x-jetway-csrf", "x-request-id", "grpc-timeout"]
-    {
+    for header in [
+        "content-type",
+        "authorization",
+        "idempotency-key",
+        "x-jetway-csrf",
+        "x-request-id",
+        "grpc-timeout",
+        "content-encoding",
+        "grpc-encoding",
+        "grpc-accept-encoding",
+        "connect-protocol-version",
+        "connect-timeout-ms",
+        "connect-content-encoding",
+        "connect-accept-encoding",
+    ] {
         assert!(headers.contains(&header.to_owned()), "{header}");
     }
     assert!(list(&answer, "vary").contains(&"origin".to_owned()));

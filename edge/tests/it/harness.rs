@@ -136,6 +136,11 @@ impl TestEdge {
         self.issuer.token_of_session(PrincipalId::generate(), session, &["customer"])
     }
 
+    /// Where the edge listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.edge.address()
+    }
+
     /// Sends these bytes on a connection of their own: everything that comes back.
     pub(crate) async fn send_raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.edge.address()).await.expect("the edge listens");

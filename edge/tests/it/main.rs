@@ -12,6 +12,7 @@ mod limits;
 mod openapi;
 mod operators;
 mod process;
+mod protocols;
 mod security_headers;
 mod session;
 mod upstreams;
