@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Version};
+use http_body::Frame;
 use prost::Message as _;
 use serde_json::json;
 use tonic::Status;
@@ -325,4 +327,52 @@ async fn the_host_is_told_how_each_request_ended() {
         gate.outcomes(),
         ["zoo.v1.Zoo/GetAnimal Ok 200 -", "- NotFound 404 -", "zoo.v1.Zoo/Echo InvalidArgument 400 -"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_cancels_for_the_deadline_has_exceeded_it_over_rest() {
+    // What a server of tonic answers when `grpc-timeout` is over.
+    let cancels = |after: usize| {
+        Upstream::new(move |_| {
+            let messages: Vec<_> = (0..after).map(|_| Ok(Frame::data(framed(&[16, 4])))).collect();
+            let cancelled = async {
+                tokio::time::sleep(Duration::from_millis(99)).await;
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", HeaderValue::from_static("1"));
+                Ok(Frame::trailers(trailers))
+            };
+            answer(futures::stream::iter(messages).chain(futures::stream::once(cancelled)))
+        })
+    };
+    for (uri, messages) in [("/v1/one/x", 0), ("/v1/one/x", 1), ("/v1/watch/x", 0)] {
+        let transcoder = builder(&cancels(messages)).build().unwrap();
+        for (timeout, status) in [("100m", 504), ("5S", 499)] {
+            let mut request = request("GET", uri, "");
+            request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
+            let got = send(&transcoder, request).await;
+            assert_eq!(got.status, status, "{uri} after {messages}: {}", got.text);
+        }
+    }
+    let transcoder = builder(&cancels(1)).build().unwrap();
+    for (timeout, code) in [("100m", 4), ("5S", 1)] {
+        let mut request = request("GET", "/v1/watch/x", "");
+        request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
+        let got = send(&transcoder, request).await;
+        let last: serde_json::Value = serde_json::from_str(got.text.lines().last().unwrap()).unwrap();
+        assert_eq!(last["error"]["code"], code, "{}", got.text);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_of_http_1_is_closed_when_the_body_was_too_large_to_be_read() {
+    let gate = Recorder::new(Admission { max_body_bytes: 4, ..Admission::default() });
+    let transcoder = builder(&Upstream::echo()).gate(gate).build().unwrap();
+    for (version, expected) in [(Version::HTTP_11, "close"), (Version::HTTP_2, "")] {
+        for uri in ["/v1/echo", "/v1/feed"] {
+            let mut request = request("POST", uri, r#"[{"name": "longer than four"}]"#);
+            *request.version_mut() = version;
+            let got = send(&transcoder, request).await;
+            assert_eq!((got.status.as_u16(), got.header("connection")), (413, expected), "{uri}");
+        }
+    }
 }

@@ -372,3 +372,41 @@ async fn wrapped_floats_may_be_the_three_names() {
     let body = r#"{"doubleWrapper":"NaN","floatWrapper":"-Infinity"}"#;
     assert_eq!(echo("POST", "/v1/echo", body).await.0.text, body);
 }
+
+#[tokio::test]
+async fn raw_control_characters_are_refused() {
+    for byte in 0..0x20_u8 {
+        let raw = char::from(byte);
+        for body in [format!("{{\"stringValue\": \"a{raw}b\"}}"), format!("{{\"string{raw}Value\": \"a\"}}")]
+        {
+            let (_, rule) = rejected(&body).await;
+            assert!(rule.starts_with("invalid JSON"), "{byte:02x}: {rule}");
+        }
+        let escaped = accepted(&format!("{{\"stringValue\": \"\\u{byte:04x}\"}}")).await;
+        assert_eq!(escaped, json!({"stringValue": raw.to_string()}));
+    }
+}
+
+#[tokio::test]
+async fn data_after_the_json_text_are_refused() {
+    for after in ["x", "{}", "null", ",", "]", "\u{0}", "// end"] {
+        let (_, rule) = rejected(&format!("{{\"boolValue\": true}} {after}")).await;
+        assert!(rule.starts_with("invalid JSON"), "{after:?}: {rule}");
+    }
+    assert_eq!(accepted("\t{\"boolValue\": true}\r\n ").await, json!({"boolValue": true}));
+}
+
+#[tokio::test]
+async fn the_depth_limit_is_100_unless_the_builder_says_otherwise() {
+    let nested =
+        |levels: usize| format!("{{\"value\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+    for (transcoder, limit) in [
+        (builder(&Upstream::echo()).build().unwrap(), 100),
+        (builder(&Upstream::echo()).depth_max(3).build().unwrap(), 3),
+    ] {
+        let got = send(&transcoder, request("POST", "/v1/echo", &nested(limit + 1))).await;
+        assert_eq!(got.violation().1, "nested too deep");
+        let got = send(&transcoder, request("POST", "/v1/echo", &nested(limit))).await;
+        assert_ne!(got.status, 400, "{}", got.text);
+    }
+}

@@ -185,3 +185,26 @@ async fn a_response_body_field_that_is_absent_is_its_default() {
     assert_eq!(list("/v1/list/first", "{}").await.text, "null");
     assert_eq!(list("/v1/list/total", "{}").await.text, r#""0""#);
 }
+
+#[tokio::test]
+async fn enums_are_names_and_numbers_where_there_is_no_name() {
+    let got =
+        printed_with(frame("Everything", r#"{"diets": ["CARNIVORE", "EXTINCT", 77]}"#), |builder| builder)
+            .await;
+    assert_eq!(got.text, r#"{"diets":["CARNIVORE","EXTINCT",77]}"#);
+}
+
+#[tokio::test]
+async fn masks_anys_and_json_values_are_canonical() {
+    let any = r#"{"@type":"type.googleapis.com/zoo.v1.Animal","displayName":"Leo","home":{"city":"x"}}"#;
+    let special = r#"{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"}"#;
+    for body in [
+        r#"{"mask":"displayName,home.city"}"#.to_owned(),
+        r#"{"struct":{"a":[1.5,null,"x",{"b":false}]},"value":null,"list":[[],{}]}"#.to_owned(),
+        format!(r#"{{"any":{any}}}"#),
+        format!(r#"{{"any":{special}}}"#),
+    ] {
+        let got = printed_with(frame("Everything", &body), |builder| builder).await;
+        assert_eq!(got.text, body);
+    }
+}

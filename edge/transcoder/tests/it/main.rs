@@ -31,6 +31,7 @@ mod pace;
 mod problem;
 mod protojson;
 mod query;
+mod readme;
 mod routing;
 mod streams;
 mod wire_client;

@@ -4,9 +4,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use tonic::Status;
+use tower::ServiceExt as _;
 use transcoder::{Admission, BuildError, Gate, Method};
 
-use crate::harness::{DESCRIPTOR_SET, Upstream, answer, builder, framed, refusal, replies, request, send};
+use crate::harness::{
+    DESCRIPTOR_SET, Upstream, answer, builder, frame, framed, refusal, replies, request, send,
+};
 use crate::wire_client::{exchange, post};
 
 const PATH: &str = "/zoo.v1.Zoo/GetAnimal";
@@ -284,5 +287,74 @@ fn a_name_that_is_never_forwarded_cannot_be_listed() {
             .request_metadata([name])
             .build();
         assert!(matches!(built, Err(BuildError::Metadata { .. })), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_of_a_reply_are_sent_before_its_first_message() {
+    let upstream = Upstream::new(|_| {
+        let mut silent = answer(futures::stream::pending());
+        silent.headers_mut().insert("x-first", HeaderValue::from_static("1"));
+        silent
+    });
+    let transcoder = builder(&upstream).response_metadata(["x-first"]).build().unwrap();
+    let rest = transcoder.clone().oneshot(request("GET", "/v1/watch/x", "")).await.unwrap();
+    assert_eq!(
+        (rest.status().as_u16(), &rest.headers()["grpc-metadata-x-first"]),
+        (200, &HeaderValue::from_static("1"))
+    );
+    let call = post("/zoo.v1.Zoo/Watch", "application/grpc", framed(&[]));
+    let grpc = transcoder.oneshot(call).await.unwrap();
+    assert_eq!(grpc.headers()["x-first"], "1");
+}
+
+#[tokio::test]
+async fn cr_lf_and_nul_can_never_reach_a_header() {
+    // Wherever text of a client or of the upstream could become a header.
+    for hostile in ["a\r\nset-cookie: x=y", "a\nb", "a\rb", "a\0b"] {
+        let wire = frame("GetAnimalRequest", &serde_json::json!({"name": hostile}).to_string());
+        let typed = {
+            let mut body = vec![10, u8::try_from(hostile.len()).unwrap()];
+            body.extend_from_slice(hostile.as_bytes());
+            framed(&body)
+        };
+        let escaped = hostile.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
+        let message = escaped.clone();
+        let upstream = Upstream::new(move |seen| match seen.path.as_str() {
+            "/zoo.v1.Zoo/Fail" => refusal(&[("grpc-status", "3"), ("grpc-message", &message)]),
+            "/zoo.v1.Zoo/Download" => replies([typed.clone()], &[("grpc-status", "0")]),
+            _ => replies([wire.clone()], &[("grpc-status", "0")]),
+        });
+        let transcoder = builder(&upstream).all_metadata(true).build().unwrap();
+        let mut answers = Vec::new();
+        for uri in ["/v1/fail/x", "/v1/download/x", "/v1/one/x"] {
+            answers.push(send(&transcoder, request("GET", uri, "")).await.headers);
+        }
+        for uri in [
+            format!("/v1/one/{escaped}"),
+            format!("/v1/nothing/{escaped}"),
+            format!("/v1/one/x?{escaped}=1"),
+            format!("/v1/echo/{escaped}:verb"),
+        ] {
+            answers.push(send(&transcoder, request("GET", &uri, "")).await.headers);
+        }
+        for content_type in ["application/grpc", "application/grpc-web", "application/proto"] {
+            let body = if content_type == "application/proto" { Bytes::new() } else { framed(&[]) };
+            let got = exchange(&transcoder, post("/zoo.v1.Zoo/Fail", content_type, body)).await;
+            answers.push(got.headers);
+            answers.extend(got.trailers);
+        }
+        for headers in answers {
+            assert!(!headers.contains_key("set-cookie"), "{hostile:?}: {headers:?}");
+            for (name, value) in &headers {
+                let clean = !value.as_bytes().iter().any(|byte| b"\r\n\0".contains(byte));
+                assert!(clean, "{hostile:?}: {name}: {value:?}");
+            }
+        }
+        for seen in upstream.seen() {
+            assert!(!seen.headers.contains_key("set-cookie"), "{hostile:?}: {:?}", seen.headers);
+        }
+        let got = send(&transcoder, request("GET", "/v1/download/x", "")).await;
+        assert_eq!(got.status, 502, "a content type that is no header value");
     }
 }

@@ -126,3 +126,39 @@ async fn a_value_out_of_range_is_400() {
         assert_eq!(rejected(query).await.0, field, "{query}");
     }
 }
+
+#[tokio::test]
+async fn enums_are_given_by_name_and_by_number() {
+    for (given, name) in
+        [("CARNIVORE", "CARNIVORE"), ("2", "CARNIVORE"), ("EXTINCT", "EXTINCT"), ("-1", "EXTINCT")]
+    {
+        assert_eq!(seen(&format!("diet={given}")).await, json!({"diet": name}), "{given}");
+    }
+    assert_eq!(seen("diet=77").await, json!({"diet": 77}), "a value that is not declared yet");
+    for wrong in ["carnivore", "", "1.5", "2147483648"] {
+        assert_eq!(rejected(&format!("diet={wrong}")).await.0, "diet", "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_given_in_both_base64_alphabets() {
+    for given in ["%2B%2F8%3D", "%2B%2F8", "-_8%3D", "-_8"] {
+        assert_eq!(seen(&format!("bytesValue={given}")).await, json!({"bytesValue": "+/8="}), "{given}");
+    }
+}
+
+#[tokio::test]
+async fn every_wrapper_is_given_as_what_it_wraps() {
+    let got = seen(
+        "doubleWrapper=-2.5&floatWrapper=0.5&int64Wrapper=-9223372036854775808&uint64Wrapper=18446744073709551615&\
+         int32Wrapper=-1&uint32Wrapper=0&boolWrapper=false&stringWrapper=&bytesWrapper=AQ",
+    )
+    .await;
+    assert_eq!(
+        got,
+        json!({"doubleWrapper": -2.5, "floatWrapper": 0.5, "int64Wrapper": "-9223372036854775808",
+               "uint64Wrapper": "18446744073709551615", "int32Wrapper": -1, "uint32Wrapper": 0, "boolWrapper": false,
+               "stringWrapper": "", "bytesWrapper": "AQ=="})
+    );
+    assert_eq!(rejected("uint32Wrapper=-1").await.0, "uint32Wrapper");
+}

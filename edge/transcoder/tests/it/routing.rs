@@ -103,9 +103,18 @@ async fn an_encoded_literal_is_the_literal() {
 
 #[tokio::test]
 async fn a_malformed_escape_or_bytes_that_are_not_utf_8_are_400() {
-    for uri in
-        ["/v1/one/%", "/v1/one/%4", "/v1/one/%zz", "/v1/one/%ff", "/no/such/%C3", "/v1/search?stringValue=%f"]
-    {
+    for uri in [
+        "/v1/one/%",
+        "/v1/one/%4",
+        "/v1/one/%zz",
+        "/v1/one/%ff",
+        "/v1/files/a/%ED%A0%80",
+        "/no/such/%C3",
+        "/v1/search?stringValue=%f",
+        "/v1/search?stringValue=%ff",
+        "/v1/search?string%zzValue=a",
+        "/v1/search?string%ffValue=a",
+    ] {
         assert_eq!(status("GET", uri).await, 400, "{uri}");
     }
 }
@@ -281,22 +290,27 @@ fn rule_error(rules: &str) -> String {
          service S {{ rpc A(M) returns (M) {{ option (google.api.http) = {{ {rules} }}; }}\n\
          rpc B(M) returns (M) {{ option (google.api.http) = {{ get: \"/taken/{{name}}\" }}; }} }}"
     );
+    let set = compiled(source);
+    Transcoder::builder(&set).upstream("bad.S", Upstream::echo()).build().unwrap_err().to_string()
+}
+
+/// The descriptor set of one file.
+fn compiled(source: String) -> Vec<u8> {
     let mut resolver = protox::file::ChainFileResolver::new();
     resolver.add(Source(source));
     let third_party = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/third_party");
     resolver.add(protox::file::IncludeFileResolver::new(third_party));
     resolver.add(protox::file::GoogleFileResolver::new());
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).open_file("bad.proto").unwrap();
-    let set = compiler.encode_file_descriptor_set();
-    Transcoder::builder(&set).upstream("bad.S", Upstream::echo()).build().unwrap_err().to_string()
+    compiler.include_imports(true).open_file("written.proto").unwrap();
+    compiler.encode_file_descriptor_set()
 }
 
 struct Source(String);
 
 impl protox::file::FileResolver for Source {
     fn open_file(&self, name: &str) -> Result<protox::file::File, protox::Error> {
-        if name == "bad.proto" {
+        if name == "written.proto" {
             protox::file::File::from_source(name, &self.0)
         } else {
             Err(protox::Error::file_not_found(name))
@@ -341,4 +355,113 @@ async fn the_custom_kind_star_takes_every_method_head_and_options_included() {
 #[tokio::test]
 async fn a_question_mark_alone_is_no_query() {
     assert_eq!(reached("POST", "/v1/echo?", "{}", "Everything").await, json!({}));
+}
+
+#[tokio::test]
+async fn additional_bindings_are_routes_of_their_own() {
+    // Other methods, other variables and another body than the first rule has.
+    for (method, uri, body, expected) in [
+        ("GET", "/v1/search?boolValue=true", "", json!({"boolValue": true})),
+        ("GET", "/v1/search/leo?boolValue=true", "", json!({"stringValue": "leo", "boolValue": true})),
+        ("POST", "/v1/search/leo/child", "{}", json!({"stringValue": "leo", "child": {}})),
+        (
+            "POST",
+            "/v1/search/leo:whole",
+            r#"{"boolValue": true}"#,
+            json!({"stringValue": "leo", "boolValue": true}),
+        ),
+        ("DELETE", "/v1/search/leo", "", json!({"stringValue": "leo"})),
+    ] {
+        assert_eq!(reached(method, uri, body, "Everything").await, expected, "{method} {uri}");
+    }
+}
+
+#[tokio::test]
+async fn body_star_is_the_whole_message() {
+    let body = r#"{"stringValue": "lion", "child": {"int32Value": 1}, "strings": ["a"]}"#;
+    let whole: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(reached("POST", "/v1/echo", body, "Everything").await, whole);
+}
+
+#[tokio::test]
+async fn only_reserved_characters_stay_encoded_in_a_variable_of_several_segments() {
+    for reserved in b":/?#[]@!$&'()*+,;=" {
+        let escape = format!("%{reserved:02X}");
+        let seen = animal(&format!("/v1/files/a/b{escape}c")).await;
+        assert_eq!(seen, json!({"name": format!("a/b{escape}c")}), "{escape}");
+        if *reserved != b'/' {
+            let decoded = char::from(*reserved);
+            let seen = animal(&format!("/v1/one/b{escape}c")).await;
+            assert_eq!(seen, json!({"name": format!("b{decoded}c")}), "{escape}");
+        }
+    }
+    for other in b" \"%-.<>\\^_`{|}~aZ9\x7f" {
+        let seen = animal(&format!("/v1/files/a/b%{other:02x}c")).await;
+        assert_eq!(seen, json!({"name": format!("a/b{}c", char::from(*other))}), "{other:02x}");
+    }
+}
+
+/// Templates from the most specific to the least, and a path for which each wins over all that come after it.
+const BY_SPECIFICITY: [(&str, &str); 6] = [
+    ("/r/special/deep", "/r/special/deep"),
+    ("/r/special/{name}", "/r/special/other"),
+    ("/r/{name}/deep", "/r/other/deep"),
+    ("/r/{name}/{more}", "/r/other/other"),
+    ("/r/{name=special/**}", "/r/special/a/b"),
+    ("/r/{name=**}", "/r/other/a/b"),
+];
+
+#[tokio::test]
+async fn the_most_specific_rule_wins_in_every_order_of_registration() {
+    let mut order = [0, 1, 2, 3, 4, 5];
+    // Heap's algorithm would do all 720; rotations and their reverses have every pair in both orders.
+    for turn in 0..12 {
+        order.rotate_left(1);
+        if turn == 6 {
+            order.reverse();
+        }
+        let rpcs = order
+            .iter()
+            .map(|rule| {
+                let template = BY_SPECIFICITY[*rule].0;
+                format!(
+                    "rpc R{rule}(M) returns (M) {{ option (google.api.http) = {{ get: \"{template}\" }}; }}\n"
+                )
+            })
+            .collect::<Vec<_>>()
+            .concat();
+        let set = compiled(format!(
+            "syntax = \"proto3\"; package r; import \"google/api/annotations.proto\";\n\
+             message M {{ string name = 1; string more = 2; }}\nservice S {{ {rpcs} }}"
+        ));
+        let upstream = Upstream::echo();
+        let transcoder = Transcoder::builder(&set).upstream("r.S", upstream.clone()).build().unwrap();
+        for (rule, (_, path)) in BY_SPECIFICITY.iter().enumerate() {
+            assert_eq!(send(&transcoder, request("GET", path, "")).await.status, 200, "{path}");
+            assert_eq!(upstream.last().path, format!("/r.S/R{rule}"), "{path} of {order:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_more_specific_beginning_gives_way_when_the_rest_does_not_match() {
+    let set = compiled(
+        "syntax = \"proto3\"; package r; import \"google/api/annotations.proto\";\n\
+         message M { string name = 1; }\nservice S {\n\
+         rpc A(M) returns (M) { option (google.api.http) = { get: \"/r/special/deep\" }; }\n\
+         rpc B(M) returns (M) { option (google.api.http) = { get: \"/r/{name}/other\" }; }\n\
+         rpc C(M) returns (M) { option (google.api.http) = { get: \"/{name=**}\" }; } }"
+            .to_owned(),
+    );
+    let upstream = Upstream::echo();
+    let transcoder = Transcoder::builder(&set).upstream("r.S", upstream.clone()).build().unwrap();
+    for (path, method) in [
+        ("/r/special/deep", "A"),
+        ("/r/special/other", "B"),
+        ("/r/special/neither", "C"),
+        ("/r/special", "C"),
+    ] {
+        assert_eq!(send(&transcoder, request("GET", path, "")).await.status, 200, "{path}");
+        assert_eq!(upstream.last().path, format!("/r.S/{method}"), "{path}");
+    }
 }
