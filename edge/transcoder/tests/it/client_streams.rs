@@ -19,8 +19,8 @@ use transcoder::{Admission, Body, Builder, Transcoder};
 
 use crate::gate::Recorder;
 use crate::harness::{
-    Answer, DESCRIPTOR_SET, Got, POOL, answer, deadline_exceeded, error_info, frame, framed, refusal, reply,
-    trailers,
+    Answer, DESCRIPTOR_SET, Got, POOL, answer, clock_passes, deadline_exceeded, error_info, frame, framed,
+    refusal, reply, trailers,
 };
 
 /// The messages that reach an upstream, one by one.
@@ -581,7 +581,7 @@ async fn the_deadline_bounds_a_client_stream() {
 async fn a_message_that_comes_too_slowly_is_408_but_the_time_between_messages_is_free() {
     let drip = |pieces: Vec<(u64, &'static str)>| {
         futures::stream::iter(pieces).then(|(seconds, text)| async move {
-            tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+            clock_passes(std::time::Duration::from_secs(seconds)).await;
             piece(text)
         })
     };

@@ -12,7 +12,9 @@ use serde_json::json;
 use tonic::Status;
 use transcoder::{Admission, Gate, Method, Outcome};
 
-use crate::harness::{Upstream, answer, builder, deadline_exceeded, framed, refusal, reply, request, send};
+use crate::harness::{
+    Upstream, answer, builder, clock_passes, deadline_exceeded, framed, refusal, reply, request, send,
+};
 
 /// Admits everything on the given terms and notes how it ended.
 #[derive(Clone, Default)]
@@ -336,7 +338,7 @@ async fn an_upstream_that_cancels_for_the_deadline_has_exceeded_it_over_rest() {
         Upstream::new(move |_| {
             let messages: Vec<_> = (0..after).map(|_| Ok(Frame::data(framed(&[16, 4])))).collect();
             let cancelled = async {
-                tokio::time::sleep(Duration::from_millis(99)).await;
+                clock_passes(Duration::from_millis(99)).await;
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", HeaderValue::from_static("1"));
                 Ok(Frame::trailers(trailers))

@@ -18,7 +18,7 @@ use transcoder::{Admission, Transcoder};
 
 use crate::gate::{Inspector, Recorder};
 use crate::harness::{
-    DESCRIPTOR_SET, Upstream, answer, builder, frame, framed, refusal, replies, reply, trailers,
+    DESCRIPTOR_SET, Upstream, answer, builder, clock_passes, frame, framed, refusal, replies, reply, trailers,
 };
 use crate::wire_client::{exchange, exchange_body, post, reasons};
 
@@ -393,7 +393,7 @@ async fn what_the_host_sets_in_the_message_is_set_in_every_protocol() {
 async fn an_upstream_that_cancels_for_the_deadline_has_exceeded_it() {
     let upstream = tower::service_fn(async |_: Request<tonic::body::Body>| {
         // What a server of tonic answers when `grpc-timeout` is over.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        clock_passes(Duration::from_millis(100)).await;
         Ok::<_, Infallible>(refusal(&[("grpc-status", "1")]))
     });
     let transcoder = Transcoder::builder(&DESCRIPTOR_SET).upstream("zoo.v1.Zoo", upstream).build().unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use futures::Stream;
@@ -15,6 +16,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tower::{Service, ServiceExt as _};
 use transcoder::{Builder, Transcoder};
 
@@ -215,6 +217,14 @@ pub(crate) fn upstream_unavailable() -> Value {
 /// The whole body of the 504.
 pub(crate) fn deadline_exceeded() -> Value {
     json!({"code": 4, "message": "deadline exceeded", "details": [error_info("DEADLINE_EXCEEDED")]})
+}
+
+/// Lets this long go by on the stopped clock: nobody waits for it.
+pub(crate) async fn clock_passes(time: Duration) {
+    let then = Instant::now() + time;
+    // Panics unless the clock is stopped, so that no test waits for a real one.
+    tokio::time::advance(Duration::ZERO).await;
+    tokio::time::sleep_until(then).await;
 }
 
 pub(crate) async fn send(transcoder: &Transcoder, request: Request<Full<Bytes>>) -> Got {

@@ -11,13 +11,13 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 use transcoder::{Body, Transcoder};
 
-use crate::harness::{Upstream, builder, error_info, request};
+use crate::harness::{Upstream, builder, clock_passes, error_info, request};
 
 /// Sends `pieces` with a pause before each.
 async fn drip(transcoder: &Transcoder, uri: &str, pieces: Vec<(u64, String)>) -> Response<Body> {
     let (head, _) = request("POST", uri, "{}").into_parts();
     let body = futures::stream::iter(pieces).then(|(seconds, piece)| async move {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        clock_passes(Duration::from_secs(seconds)).await;
         Ok::<_, std::io::Error>(Frame::data(Bytes::from(piece)))
     });
     transcoder.clone().oneshot(Request::from_parts(head, StreamBody::new(body))).await.unwrap()
