@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 /// Serves HTTP/1.1 with one function.
+#[expect(clippy::disallowed_methods, reason = "a process of a bench is killed; nobody waits for its tasks")]
 async fn serve_http1<F, R, B>(listen: SocketAddr, handler: F) -> anyhow::Result<()>
 where
     F: Fn(Request<Incoming>) -> R + Clone + Send + 'static,

@@ -11,9 +11,7 @@ pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/benc
     clippy::pedantic,
     clippy::as_conversions,
     clippy::allow_attributes_without_reason,
-    clippy::wildcard_enum_match_arm,
-    clippy::str_to_string,
-    clippy::unwrap_used,
+    clippy::disallowed_methods,
     unused_qualifications,
     reason = "generated"
 )]

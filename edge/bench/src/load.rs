@@ -27,10 +27,11 @@ impl Prepared {
             "{method} {target} HTTP/1.1\r\nhost: api.example.com\r\naccept: application/json\r\nuser-agent: edge-bench\r\n"
         );
         for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.extend([name, ": ", value, "\r\n"]);
         }
         if let Some(body) = body {
-            text.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+            let length = body.len().to_string();
+            text.extend(["content-type: application/json\r\ncontent-length: ", &length, "\r\n"]);
         }
         text.push_str("\r\n");
         let mut bytes = text.into_bytes();

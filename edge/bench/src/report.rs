@@ -50,6 +50,7 @@ impl Report {
         Spread::of(rates.collect()).median
     }
 
+    #[expect(clippy::print_stdout, reason = "the tables are there to be read")]
     pub(crate) fn print(&self) {
         for (scenario, of_gateway) in SCENARIOS.iter().zip(&self.samples) {
             println!("\n{}: CPU time of the gateway for each request", scenario.name);

@@ -101,6 +101,7 @@ pub(crate) fn expected(rest: &str) -> anyhow::Result<serde_json::Value> {
 }
 
 /// Serves until killed.
+#[expect(clippy::disallowed_methods, reason = "a process of a bench is killed; nobody waits for its tasks")]
 pub(crate) async fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     LazyLock::force(&ANSWERS);

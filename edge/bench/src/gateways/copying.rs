@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 const EMPTY_FRAME: Bytes = Bytes::from_static(&[0; 5]);
 
 /// Serves until killed.
+#[expect(clippy::disallowed_methods, reason = "a process of a bench is killed; nobody waits for its tasks")]
 pub(crate) async fn serve(listen: SocketAddr, upstream: SocketAddr) -> anyhow::Result<()> {
     let stream = connect(upstream).await?;
     stream.set_nodelay(true)?;
@@ -36,22 +37,17 @@ pub(crate) async fn serve(listen: SocketAddr, upstream: SocketAddr) -> anyhow::R
                 Some(request) => sender.send_request(request).await.ok(),
                 None => None,
             };
-            Ok(match answer {
-                Some(answer) => {
-                    let (parts, body) = answer.into_parts();
-                    let mut response = Response::new(Either::Left(body));
-                    if let Some(content_type) = parts.headers.get(CONTENT_TYPE) {
-                        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
-                    }
-                    response
-                }
-                None => {
-                    let mut response =
-                        Response::new(Either::Right(Empty::new().map_err(|never| match never {})));
-                    *response.status_mut() = StatusCode::BAD_GATEWAY;
-                    response
-                }
-            })
+            let Some(answer) = answer else {
+                let mut response = Response::new(Either::Right(Empty::new().map_err(|never| match never {})));
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                return Ok(response);
+            };
+            let (parts, body) = answer.into_parts();
+            let mut response = Response::new(Either::Left(body));
+            if let Some(content_type) = parts.headers.get(CONTENT_TYPE) {
+                response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+            }
+            Ok(response)
         }
     })
     .await

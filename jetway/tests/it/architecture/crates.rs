@@ -9,7 +9,7 @@ use super::{built_packages, cargo, root};
 const MAY_TEST_WITH: [(&str, &str); 1] = [("payments", "acquirer")];
 
 /// For each crate of the workspace, the others it may depend on, also for its tests. Services meet in `proto` only.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("proto", &[]),
     ("transcoder", &[]),
     ("mesh", &["proto"]),
@@ -18,6 +18,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("acquirer", &["mesh", "proto"]),
     ("bookings", &["mesh", "proto"]),
     ("edge", &["mesh", "proto", "transcoder"]),
+    ("edge-bench", &["transcoder"]),
     ("jetway", &["acquirer", "bookings", "edge", "identity", "mesh", "payments", "proto"]),
 ];
 
