@@ -8,6 +8,7 @@ mod journey;
 mod kills;
 mod manifests;
 mod mesh_of_processes;
+mod openapi;
 mod outages;
 mod readme;
 mod seats;
