@@ -78,7 +78,7 @@ pub(crate) struct JsonStream {
     trailers: bool,
     /// To the request, when that is a stream: ends it with the answer.
     link: Option<LinkEnd>,
-    /// While open the call's deadline, then the pause before the body fails.
+    /// While open the call's deadline, then the pause before the body fails, from when the error has been handed on.
     timer: Option<Pin<Box<Sleep>>>,
     /// Of a stream of events: when the next comment is due.
     heartbeat: Option<Pin<Box<Sleep>>>,
@@ -242,7 +242,7 @@ impl JsonStream {
         }
         self.link = None;
         self.state = State::Broken;
-        self.timer = Some(Box::pin(tokio::time::sleep(FLUSH_PAUSE)));
+        self.timer = None;
         self.shared.observe(Some(self.entry()), problem.code, StatusCode::OK, problem.cause.as_deref());
     }
 
@@ -329,9 +329,17 @@ impl http_body::Body for JsonStream {
                     return Poll::Ready(self.last_frame().map(Ok));
                 }
                 State::Broken => {
-                    if let Some(pause) = &mut self.timer {
-                        ready!(pause.as_mut().poll(cx));
-                    }
+                    let Some(pause) = &mut self.timer else {
+                        // A server writes when the body has nothing for it, which must be so once even if this task is so late that the
+                        // pause is over when it is first looked at.
+                        let mut pause = Box::pin(tokio::time::sleep(FLUSH_PAUSE));
+                        if pause.as_mut().poll(cx).is_ready() {
+                            cx.waker().wake_by_ref();
+                        }
+                        self.timer = Some(pause);
+                        return Poll::Pending;
+                    };
+                    ready!(pause.as_mut().poll(cx));
                     self.state = State::Done;
                     return Poll::Ready(Some(Err(Box::new(BrokenOff))));
                 }

@@ -155,6 +155,19 @@ async fn first_frame(transcoder: &Transcoder) -> (Bytes, transcoder::Body) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_in_band_can_be_written_before_the_body_breaks_however_late_the_task_is() {
+    let transcoder = builder(&Upstream::new(|_| replies([animal(1)], LOST))).build().unwrap();
+    let (mut text, mut body) = first_frame(&transcoder).await;
+    while !text.ends_with(b"[]}}\n") {
+        text = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    // A server writes what it has when a body has nothing more for it, and drops it when the body fails.
+    assert!(futures::poll!(body.frame()).is_pending());
+    assert!(body.frame().await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_stream_of_events_has_a_comment_every_15_seconds() {
     let upstream = Upstream::new(|_| {
         let first = futures::stream::iter([Ok(Frame::data(animal(1)))]);
