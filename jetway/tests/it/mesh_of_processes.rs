@@ -115,6 +115,7 @@ impl Mesh {
                 settings.push(("PAYMENTS__ADDRESS", at("payments")));
                 // One test is many clients behind one address.
                 settings.push(("LIMITS__CREDENTIALS_PER_MINUTE", "100000".to_owned()));
+                settings.push(("LIMITS__CREDENTIALS_NETWORK_PER_MINUTE", "100000".to_owned()));
                 settings.push(("LIMITS__DEFAULT_PER_MINUTE", "100000".to_owned()));
             }
             _ => {}
