@@ -337,8 +337,12 @@ impl<'t> Encoder<'t, '_> {
             let from = reader.position();
             let (number, wire_type) = reader.tag()?;
             reader.skip(number, wire_type, 0)?;
+            let rival = table.oneof.is_some()
+                && message.by_number(number).is_some_and(|other| message.fields[other].oneof == table.oneof);
             if number == table.number {
                 wanted.extend_from_slice(&bytes[from..reader.position()]);
+            } else if rival {
+                wanted.clear();
             }
         }
         // The key is printed with the value and taken away again, so that there is one way to print a field.

@@ -187,6 +187,21 @@ async fn a_response_body_field_that_is_absent_is_its_default() {
 }
 
 #[tokio::test]
+async fn a_response_body_in_a_oneof_is_absent_when_another_member_comes_later() {
+    async fn body(uri: &str, wire: &'static [u8]) -> String {
+        let upstream = Upstream::new(move |_| reply(framed(wire)));
+        let transcoder = builder(&upstream).build().unwrap();
+        send(&transcoder, request("GET", uri, "")).await.text
+    }
+    // chosen_string "x" and chosen_int32 1; chosen_child {int32_value 1}, chosen_int32 1, chosen_child {bool_value true}.
+    const STRING: &[u8] = &[0xc2, 2, 1, b'x', 0xc8, 2, 1];
+    const CHILD: &[u8] = &[0xd2, 2, 2, 0x18, 1, 0xc8, 2, 1, 0xd2, 2, 2, 0x68, 1];
+    assert_eq!(body("/v1/chosen/string", &STRING[..4]).await, r#""x""#);
+    assert_eq!(body("/v1/chosen/string", STRING).await, r#""""#);
+    assert_eq!(body("/v1/chosen/child", CHILD).await, r#"{"boolValue":true}"#);
+}
+
+#[tokio::test]
 async fn enums_are_names_and_numbers_where_there_is_no_name() {
     let got =
         printed_with(frame("Everything", r#"{"diets": ["CARNIVORE", "EXTINCT", 77]}"#), |builder| builder)
