@@ -3,6 +3,7 @@
 pub(crate) mod encode;
 pub(crate) mod escape;
 pub(crate) mod lex;
+mod merge;
 pub(crate) mod number;
 pub(crate) mod parse;
 mod print;

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use prost::Message as _;
-use prost_reflect::DynamicMessage;
 use smallvec::SmallVec;
 
+use super::merge::{may_be_overridden, merge};
 use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
 use crate::wire::{self, Malformed, Reader, WIRE_DEPTH_MAX};
 
@@ -26,7 +25,15 @@ pub(crate) fn message(
     out: &mut Vec<u8>,
     options: EncodeOptions,
 ) -> Result<(), Malformed> {
-    Encoder { tables, out, options }.message(index, bytes, 0)
+    let start = out.len();
+    let mut encoder = Encoder { tables, out, options };
+    match encoder.message(index, bytes, 0) {
+        Err(fault) if may_be_overridden(fault) => {
+            encoder.out.truncate(start);
+            encoder.message(index, &merge(tables, &tables.messages[index], bytes)?, 0)
+        }
+        done => done,
+    }
 }
 
 /// Appends the JSON of one field of a message of table `index`: its default when it is absent, null for an absent message.
@@ -66,7 +73,7 @@ impl<'t> Encoder<'t, '_> {
             return Ok(());
         }
         self.out.truncate(start);
-        let merged = merge(message, bytes)?;
+        let merged = merge(self.tables, message, bytes)?;
         match self.attempt(message, &merged, depth)? {
             Pass::Done => Ok(()),
             Pass::NeedsMerge => Err(Malformed("fields cannot be merged")),
@@ -348,9 +355,14 @@ impl<'t> Encoder<'t, '_> {
         // The key is printed with the value and taken away again, so that there is one way to print a field.
         let mut printed = Vec::with_capacity(wanted.len() * 3);
         let mut encoder = Encoder { tables: self.tables, out: &mut printed, options: self.options };
-        if encoder.members(message, &wanted, 0, false)? == Pass::NeedsMerge {
+        let again = match encoder.members(message, &wanted, 0, false) {
+            Ok(pass) => pass == Pass::NeedsMerge,
+            Err(fault) if may_be_overridden(fault) => true,
+            Err(fault) => return Err(fault),
+        };
+        if again {
             encoder.out.clear();
-            let merged = merge(message, &wanted)?;
+            let merged = merge(self.tables, message, &wanted)?;
             if encoder.members(message, &merged, 0, false)? == Pass::NeedsMerge {
                 return Err(Malformed("fields cannot be merged"));
             }
@@ -395,13 +407,6 @@ fn is_empty_packed(field: &Field, wire_type: u8, reader: &Reader<'_>) -> bool {
         && reader.clone().bytes().is_ok_and(<[u8]>::is_empty)
 }
 
-/// The same message with every field once, by the slow way.
-pub(super) fn merge(message: &Message, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
-    DynamicMessage::decode(message.descriptor.clone(), bytes)
-        .map(|merged| merged.encode_to_vec())
-        .map_err(|_| Malformed("not a message of the type"))
-}
-
 /// Appends the JSON of a `google.protobuf.Any`.
 pub(crate) fn any(
     tables: &Tables,
@@ -410,5 +415,15 @@ pub(crate) fn any(
     out: &mut Vec<u8>,
     options: EncodeOptions,
 ) -> Result<(), Malformed> {
-    Encoder { tables, out, options }.put_any(type_url, value, 0)
+    let start = out.len();
+    let mut encoder = Encoder { tables, out, options };
+    let fault = match encoder.put_any(type_url, value, 0) {
+        Err(fault) if may_be_overridden(fault) => fault,
+        done => return done,
+    };
+    let Some(index) = type_url.rsplit_once('/').and_then(|(_, name)| tables.find(name)) else {
+        return Err(fault);
+    };
+    encoder.out.truncate(start);
+    encoder.put_any(type_url, &merge(tables, &tables.messages[index], value)?, 0)
 }

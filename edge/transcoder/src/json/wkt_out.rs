@@ -1,7 +1,8 @@
 //! Well-known types whose JSON is not an object of their fields, written.
 
-use super::encode::{Encoder, MapKeys, Pass, WRONG_WIRE_TYPE, has_duplicates, merge, utf8};
+use super::encode::{Encoder, MapKeys, Pass, WRONG_WIRE_TYPE, has_duplicates, utf8};
 use super::escape::{put_base64, put_string};
+use super::merge::{NO_PATH, NOT_FINITE, TIME_OUT_OF_RANGE, merge};
 use crate::table::{Form, Message, Type};
 use crate::wire::{self, Malformed, Reader};
 use crate::wkt;
@@ -23,7 +24,7 @@ impl<'t> Encoder<'t, '_> {
                     wkt::put_duration(self.out, seconds, nanos)
                 };
                 self.out.push(b'"');
-                if valid { Ok(Pass::Done) } else { Err(Malformed("time out of range")) }
+                if valid { Ok(Pass::Done) } else { Err(TIME_OUT_OF_RANGE) }
             }
             Form::FieldMask => self.field_mask(bytes),
             Form::Struct => self.structure(message, bytes, depth),
@@ -66,7 +67,7 @@ impl<'t> Encoder<'t, '_> {
             first = false;
             let path = utf8(reader.bytes()?)?;
             if path.is_empty() || !wkt::put_camel(self.out, path) {
-                return Err(Malformed("field mask path has no JSON form"));
+                return Err(NO_PATH);
             }
         }
         self.out.push(b'"');
@@ -135,7 +136,7 @@ impl<'t> Encoder<'t, '_> {
                     if number == 2 && wire_type == wire::FIXED64 {
                         let value = f64::from_le_bytes(reader.clone().fixed64()?);
                         if !value.is_finite() {
-                            return Err(Malformed("a Value cannot hold NaN or infinity"));
+                            return Err(NOT_FINITE);
                         }
                     }
                     self.scalar(scalar, wire_type, &mut reader)?;
@@ -191,7 +192,7 @@ impl<'t> Encoder<'t, '_> {
                 }
                 if self.members(message, value, depth + 1, fill)? == Pass::NeedsMerge {
                     self.out.truncate(start);
-                    let merged = merge(message, value)?;
+                    let merged = merge(self.tables, message, value)?;
                     if self.members(message, &merged, depth + 1, fill)? == Pass::NeedsMerge {
                         return Err(Malformed("fields cannot be merged"));
                     }

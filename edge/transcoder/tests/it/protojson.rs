@@ -280,6 +280,63 @@ fn a_message_that_has_no_json_is_refused_from_the_wire() {
 }
 
 #[test]
+fn a_value_without_json_that_a_later_piece_overrides_is_not_part_of_the_message() {
+    for (wire, json, what) in [
+        ("8a01 06 108094ebdc03 6801", r#"{"pickedKind":1}"#, "a Timestamp, by another of the oneof"),
+        ("8a01 06 108094ebdc03 8a01 02 1000", r#"{"pickedTime":"1970-01-01T00:00:00Z"}"#, "the nanos of one"),
+        ("7a 09 11000000000000f87f 7a 02 2001", r#"{"pickedValue":true}"#, "a Value of NaN, by another kind"),
+        (
+            "fa01 0d 0801 12 09 11000000000000f07f fa01 06 0801 12 02 2001",
+            r#"{"byBool":{"true":true}}"#,
+            "a Value of infinity, by another of the same key",
+        ),
+        ("72 09 8a01 06 108094ebdc03 6801", r#"{"pickedKind":1}"#, "what has one inside"),
+        ("72 0b 8a01 06 108094ebdc03 6801", r#"{"pickedNasty":{"pickedKind":1}}"#, "one inside"),
+    ] {
+        assert_eq!(printed(wire).as_deref(), Ok(json), "{what}");
+    }
+    // The same packed into an Any, and into an Any in an Any.
+    let any = |packed: &[u8]| {
+        let name = "/nasty.v1.Nasty";
+        let mut wire = Vec::new();
+        put(&mut wire, 1, name.as_bytes());
+        put(&mut wire, 2, packed);
+        wire
+    };
+    let field = |any: &[u8]| {
+        let mut wire = Vec::new();
+        put(&mut wire, 55, any);
+        wire
+    };
+    let overridden = [0x8a, 1, 6, 0x10, 0x80, 0x94, 0xeb, 0xdc, 0x03, 0x68, 0x01];
+    assert_eq!(
+        NASTY.json_of(&field(&any(&field(&any(&overridden))))).as_deref(),
+        Ok(r#"{"anys":[{"@type":"/nasty.v1.Nasty","anys":[{"@type":"/nasty.v1.Nasty","pickedKind":1}]}]}"#)
+    );
+}
+
+#[test]
+fn messages_in_pieces_packed_one_into_the_other_take_no_longer_with_every_level() {
+    // At each level a field in two pieces behind the Any with the next one: twice the work a level would be 2^40 times.
+    let mut wire = vec![0x08, 1];
+    for _ in 0..40 {
+        let mut any = Vec::new();
+        put(&mut any, 1, b"/nasty.v1.Nasty");
+        put(&mut any, 2, &wire);
+        wire.clear();
+        put(&mut wire, 55, &any);
+        wire.extend([0x08, 1, 0x08, 2]);
+    }
+    let text = NASTY.json_of(&wire).unwrap();
+    assert_eq!(text.matches(r#""needed":2"#).count(), 40, "{text}");
+}
+
+/// Appends a field of bytes.
+fn put(wire: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    prost::encoding::bytes::encode(number, &bytes.to_vec(), wire);
+}
+
+#[test]
 fn numbers_are_exact_in_every_form() {
     assert_eq!(
         there_and_back(
