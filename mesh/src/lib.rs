@@ -1,7 +1,7 @@
 //! What every service needs and no service is about.
 //!
-//! A service's `main` is one call of [`run::run`], which reads [`config`], opens [`db`], fetches the keys of [`token`] and serves the service's
-//! handlers behind the layers of [`server`]: request id and log, [`auth`] (peer certificate, user token, policy table), [`validate`], deadline.
+//! A service's `main` is one call of [`run::run`], which reads [`config`], opens [`db`], fetches the keys of [`token`], listens with [`accept`] and serves the
+//! service's handlers behind the layers of [`server`]: request id and log, [`auth`] (peer certificate, user token, policy table), [`validate`], deadline.
 //! Handlers then find their caller with [`auth::Caller::of`], do their work in one [`db::Db::transaction`], and refuse with
 //! [`status::Refusal`]. Calls to peers go through a [`client::Channel`]; repeated requests are answered by [`idempotency`], facts for others are
 //! rows of the [`outbox`].
