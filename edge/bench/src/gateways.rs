@@ -1,5 +1,6 @@
 //! The gateways that the edge is compared with, each as a process of its own.
 
+pub(crate) mod bare;
 pub(crate) mod copying;
 pub(crate) mod library;
 pub(crate) mod typed;

@@ -6,6 +6,7 @@
 
 mod gateways;
 mod load;
+mod platform;
 mod report;
 mod run;
 mod upstream;
@@ -36,6 +37,20 @@ enum Command {
     Typed(GatewayArguments),
     /// A gateway for comparison: copies bytes and understands none.
     Copying(GatewayArguments),
+    /// The issuer and the service of the platform that the whole pipeline is measured in front of.
+    Platform {
+        /// Where to write how they are reached.
+        file: PathBuf,
+    },
+    /// A gateway for comparison: the transcoder alone in front of the platform's contract.
+    Bare {
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// What `platform` wrote.
+        #[arg(long)]
+        platform: PathBuf,
+    },
     /// Write the descriptor set of the measured service.
     DescriptorSet {
         /// The file to write.
@@ -88,6 +103,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Copying(GatewayArguments { listen, upstream }) => {
             gateways::copying::serve(listen, upstream).await
         }
+        Command::Platform { file } => platform::serve(&file).await,
+        Command::Bare { listen, platform } => gateways::bare::serve(listen, &platform).await,
         Command::DescriptorSet { file } => Ok(std::fs::write(file, edge_bench::DESCRIPTOR_SET)?),
     }
 }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::run::SCENARIOS;
-
 /// One measurement of one gateway.
 pub(crate) struct Sample {
     pub(crate) requests: u64,
@@ -15,6 +13,9 @@ pub(crate) struct Sample {
 /// Everything that was measured.
 pub(crate) struct Report {
     gateways: Vec<String>,
+    scenarios: Vec<&'static str>,
+    /// The gateway that the others are compared with.
+    reference: &'static str,
     /// By scenario, then by gateway.
     samples: Vec<Vec<Vec<Sample>>>,
     /// By gateway: the 99th percentile of each round, in microseconds.
@@ -22,11 +23,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(gateways: Vec<String>) -> Self {
+    pub(crate) fn new(gateways: Vec<String>, scenarios: &[&'static str], reference: &'static str) -> Self {
         let per_gateway = || gateways.iter().map(|_| Vec::new()).collect();
         Self {
-            samples: SCENARIOS.iter().map(|_| per_gateway()).collect(),
+            samples: scenarios.iter().map(|_| per_gateway()).collect(),
             latencies: gateways.iter().map(|_| Vec::new()).collect(),
+            scenarios: scenarios.to_vec(),
+            reference,
             gateways,
         }
     }
@@ -52,8 +55,8 @@ impl Report {
 
     #[expect(clippy::print_stdout, reason = "the tables are there to be read")]
     pub(crate) fn print(&self) {
-        for (scenario, of_gateway) in SCENARIOS.iter().zip(&self.samples) {
-            println!("\n{}: CPU time of the gateway for each request", scenario.name);
+        for (scenario, of_gateway) in self.scenarios.iter().zip(&self.samples) {
+            println!("\n{scenario}: CPU time of the gateway for each request");
             println!(
                 "| gateway | µs | spread | × Envoy | spread | requests/s | MB |\n|---|---|---|---|---|---|---|"
             );
@@ -63,15 +66,19 @@ impl Report {
                     .map(|sample| sample.cpu.as_secs_f64() * 1e6 / number(sample.requests))
                     .collect()
             };
-            let envoy =
-                self.gateways.iter().position(|name| name == "Envoy").map(|index| cpu(&of_gateway[index]));
+            let reference = self
+                .gateways
+                .iter()
+                .position(|name| name == self.reference)
+                .map(|index| cpu(&of_gateway[index]));
             for (name, samples) in self.gateways.iter().zip(of_gateway) {
                 let costs = cpu(samples);
-                let (ratio, ratios) = match &envoy {
-                    Some(envoy) => {
+                let (ratio, ratios) = match &reference {
+                    Some(reference) => {
                         // Round by round, so that a noisy round counts against both.
-                        let spread =
-                            Spread::of(costs.iter().zip(envoy).map(|(cost, envoy)| cost / envoy).collect());
+                        let spread = Spread::of(
+                            costs.iter().zip(reference).map(|(cost, reference)| cost / reference).collect(),
+                        );
                         (format!("{:.3}", spread.median), format!("{:.3}–{:.3}", spread.min, spread.max))
                     }
                     None => ("–".to_owned(), "–".to_owned()),

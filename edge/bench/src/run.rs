@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     RunArguments,
     load::{self, Prepared},
+    platform::Platform,
     report::{Report, Sample},
     upstream,
 };
@@ -65,6 +66,9 @@ pub(crate) const SCENARIOS: [Scenario; 4] = [
         with_body: false,
     },
 ];
+
+/// What the whole pipeline is asked: a small GET with a token.
+pub(crate) const PIPELINE: &str = "small GET of the platform, signed in";
 
 impl Scenario {
     fn request(&self) -> anyhow::Result<Prepared> {
@@ -125,6 +129,14 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
         Ok(line.split_whitespace().nth(1).context("VmRSS")?.parse()?)
+    }
+
+    /// One measurement under as many requests as go through.
+    async fn measure(&self, request: &Prepared, duration: Duration) -> anyhow::Result<Sample> {
+        let before = self.cpu()?;
+        let requests = load::saturate(self.address, request, CONNECTIONS, duration).await?;
+        let cpu = self.cpu()?.saturating_sub(before);
+        Ok(Sample { requests, cpu, wall: duration, resident_kib: self.resident()? })
     }
 
     async fn answers(&mut self, request: &Prepared) -> anyhow::Result<Vec<u8>> {
@@ -194,7 +206,11 @@ async fn measure(arguments: &RunArguments, directory: &Path) -> anyhow::Result<(
         }
     }
 
-    let mut report = Report::new(gateways.iter().map(|gateway| gateway.name.clone()).collect());
+    let mut report = Report::new(
+        gateways.iter().map(|gateway| gateway.name.clone()).collect(),
+        &SCENARIOS.map(|scenario| scenario.name),
+        "Envoy",
+    );
     for round in 0..arguments.rounds {
         eprintln!("round {} of {}", round + 1, arguments.rounds);
         for (index, scenario) in SCENARIOS.iter().enumerate() {
@@ -221,7 +237,81 @@ async fn measure(arguments: &RunArguments, directory: &Path) -> anyhow::Result<(
         }
     }
     report.print();
+    drop(gateways);
+    match &arguments.edge {
+        Some(edge) => pipeline(arguments, directory, &this, edge).await,
+        None => Ok(()),
+    }
+}
+
+/// The edge with everything that it does for the platform, and the transcoder alone, in front of the same service.
+async fn pipeline(
+    arguments: &RunArguments,
+    directory: &Path,
+    this: &Path,
+    edge: &Path,
+) -> anyhow::Result<()> {
+    let file = directory.join("platform.json");
+    let flags = ["platform".to_owned(), file.display().to_string()];
+    let nowhere = free_address()?;
+    let mut service = Process::start("platform", &OTHER_CORE.to_string(), this, &flags, nowhere, directory)?;
+    while !file.exists() {
+        if let Some(status) = service.child.try_wait()? {
+            bail!("the platform ended with {status}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let platform: Platform = serde_json::from_slice(&fs::read(&file)?)?;
+    let bearer = format!("Bearer {}", platform.token);
+    let request = Prepared::new("GET", crate::platform::PATH, &[("authorization", &bearer)], None);
+
+    let address = free_address()?;
+    let flags = ["bare", "--listen", &address.to_string(), "--platform", &file.display().to_string()]
+        .map(str::to_owned);
+    let bare = Process::start("transcoder alone", GATEWAY_CORE, this, &flags, address, directory)?;
+    let address = free_address()?;
+    let whole = Process::start(
+        "whole edge",
+        GATEWAY_CORE,
+        edge,
+        &platform_flags(address, &platform)?,
+        address,
+        directory,
+    )?;
+    let mut gateways = vec![bare, whole];
+    for gateway in &mut gateways {
+        gateway.answers(&request).await?;
+        load::saturate(gateway.address, &request, CONNECTIONS, WARM_UP).await?;
+    }
+    let mut report = Report::new(
+        gateways.iter().map(|gateway| gateway.name.clone()).collect(),
+        &[PIPELINE],
+        "transcoder alone",
+    );
+    let duration = Duration::from_secs_f64(arguments.seconds);
+    for _ in 0..arguments.rounds {
+        for (number, gateway) in gateways.iter().enumerate() {
+            report.add(0, number, gateway.measure(&request, duration).await?);
+        }
+    }
+    report.print();
     Ok(())
+}
+
+fn platform_flags(address: SocketAddr, platform: &Platform) -> anyhow::Result<Vec<String>> {
+    let limit = u32::MAX / 2;
+    let settings = [
+        format!("server.listen={address}"),
+        format!("server.probe_listen={}", free_address()?),
+        format!("server.admin_listen={}", free_address()?),
+        format!("identity.address={}", platform.identity),
+        format!("bookings.address={}", platform.bookings),
+        format!("tls.certificate={}", platform.tls.certificate.display()),
+        format!("tls.key={}", platform.tls.key.display()),
+        format!("tls.roots={}", platform.tls.roots.display()),
+        format!("limits.default_per_minute={limit}"),
+    ];
+    Ok(settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect())
 }
 
 fn start_all(
