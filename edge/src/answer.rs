@@ -17,8 +17,10 @@ use crate::{
     access_log::{self, Meters, Notes, Record},
     client_address::{self, Trusted},
     config::Config,
+    cors::{self, Origins},
+    hygiene,
     limiter::Limiter,
-    refusal, security_headers,
+    refusal, security_headers, unreadable,
 };
 
 /// Longest request id that is taken over from a client, in bytes.
@@ -35,13 +37,15 @@ struct Inner {
     trusted: Trusted,
     limiter: Arc<Limiter>,
     meters: Arc<Meters>,
+    origins: Origins,
 }
 
 impl Settings {
     /// The settings in a configuration, and the limiter that the gate counts with.
     pub fn of(config: &Config, limiter: Arc<Limiter>) -> Self {
         let trusted = Trusted { hops: config.trusted_hops, networks: config.trusted_proxies.clone() };
-        Self(Arc::new(Inner { trusted, limiter, meters: Arc::default() }))
+        let origins = Origins::new(&config.browsers.origins);
+        Self(Arc::new(Inner { trusted, limiter, meters: Arc::default(), origins }))
     }
 }
 
@@ -67,7 +71,7 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
     request.extensions_mut().insert(RequestId(request_id.to_str().unwrap_or_default().to_owned()));
     let client = Client { address, request_id: request_id.clone(), notes: Arc::clone(&notes) };
     request.extensions_mut().insert(client);
-    let mut response = access_log::noted(Arc::clone(&notes), next.run(request)).await;
+    let mut response = access_log::noted(Arc::clone(&notes), pass(&settings.origins, request, next)).await;
 
     if !is_free && notes.decision().is_none() {
         // No method was asked for, so nothing was counted: what is not there is looked for as often as what is.
@@ -85,6 +89,17 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
     security_headers::apply(headers);
     headers.insert(HeaderName::from_static(REQUEST_ID), request_id);
     record.answer(response)
+}
+
+/// What comes before the routes: a request that cannot be read, or that says two things at once, gets no further; a browser's page gets as far as it may.
+async fn pass(origins: &Origins, mut request: Request, next: Next) -> Response {
+    if let Some(refused) = unreadable::refused(&request) {
+        return refused;
+    }
+    match hygiene::clean(&mut request) {
+        Ok(()) => cors::pass(origins, request, next).await,
+        Err(refused) => refused,
+    }
 }
 
 /// Whether a request counts against no limit: health, and the question of a browser whether it may ask.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -75,8 +75,8 @@ impl Origins {
     }
 }
 
-/// The layer.
-pub async fn layer(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+/// Lets a request through as far as its origin may go, and tells the browser what its page may see.
+pub(crate) async fn pass(origins: &Origins, request: Request, next: Next) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
     let is_listed = origins.contains(origin.as_ref());
     let is_preflight = request.method() == Method::OPTIONS

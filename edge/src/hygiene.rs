@@ -4,7 +4,7 @@
 //! `-` in its name: therefore names that speak of identity are taken out, in either spelling, before anything else sees the request. The client's
 //! address was read from `X-Forwarded-For` before, as far as proxies of ours wrote it.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{extract::Request, response::Response};
 use http::{HeaderMap, HeaderName, StatusCode, header::AUTHORIZATION};
 use mesh::status::Refusal;
 use tonic::Status;
@@ -76,13 +76,17 @@ const EXACT: [&str; 14] = [
 /// In front of what the transcoder passes on as metadata.
 const METADATA: &str = "grpc-metadata-";
 
-/// The layer.
-pub async fn layer(mut request: Request, next: Next) -> Response {
-    if let Err(status) = check(&request) {
-        return refusal::of(StatusCode::BAD_REQUEST, &status, request.extensions());
+/// Takes out of a request what a client cannot say.
+///
+/// # Errors
+///
+/// The refusal of a request that says two things at once.
+pub(crate) fn clean(request: &mut Request) -> Result<(), Response> {
+    if let Err(status) = check(request) {
+        return Err(refusal::of(StatusCode::BAD_REQUEST, &status, request.extensions()));
     }
     strip(request.headers_mut());
-    next.run(request).await
+    Ok(())
 }
 
 /// Refuses a request that says twice who sent it. That it says once whom it is for is seen to where it is read: [`mesh::accept`].

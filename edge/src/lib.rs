@@ -1,6 +1,6 @@
 //! The gateway: REST/JSON for app clients on one address, gRPC to the services behind it.
 //!
-//! One request passes [`answer`] (request id, client address, security headers, access log), [`hygiene`] and [`cors`], then the transcoder, which finds the method by its
+//! One request passes [`answer`] (request id, client address, security headers, access log; within it [`hygiene`] and [`cors`]), then the transcoder, which finds the method by its
 //! `google.api.http` rule and asks the [`gate`] about it: rate limit, access token, policy table, limits of size and time. Then the call goes to
 //! its service over mTLS, or to one of anybody's as [`upstreams`] says. Every route comes from the descriptors; there is no list of them here.
 
@@ -30,7 +30,6 @@ use mesh::{
     run::{App, Context, Service},
     token::Verifier,
 };
-use tower::ServiceBuilder;
 
 pub use crate::config::Config;
 use crate::{
@@ -86,14 +85,8 @@ fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) 
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || ready(keys.as_ref(), &readiness)))
         .fallback_service(upstreams.routes())
-        // One stack, whose layers are not copied to the heap one by one on every request, as those of several calls of `layer` are.
-        .layer(
-            ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer))
-                .layer(middleware::from_fn(unreadable::layer))
-                .layer(middleware::from_fn(hygiene::layer))
-                .layer(middleware::from_fn_with_state(Origins::new(&config.browsers.origins), cors::layer)),
-        ))
+        // One layer: each more would copy the rest of the stack to the heap on every request.
+        .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
 }
 
 fn ready(keys: Option<&Verifier>, readiness: &Readiness) -> (StatusCode, String) {

@@ -1,18 +1,15 @@
 //! The answer to a request that could not be read.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{extract::Request, response::Response};
 use http::StatusCode;
 use mesh::accept::Violation;
 use tonic::Code;
 
 use crate::refusal;
 
-/// The layer: answers what the listener could not read, so that it has the shape and the headers of every other answer.
-pub(crate) async fn layer(request: Request, next: Next) -> Response {
-    match request.extensions().get::<Violation>() {
-        Some(violation) => answer(*violation),
-        None => next.run(request).await,
-    }
+/// The answer, in the shape of every other, when the listener could not read the request.
+pub(crate) fn refused(request: &Request) -> Option<Response> {
+    request.extensions().get::<Violation>().copied().map(answer)
 }
 
 fn answer(violation: Violation) -> Response {
