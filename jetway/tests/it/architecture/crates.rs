@@ -18,7 +18,7 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     ("acquirer", &["mesh", "proto"]),
     ("bookings", &["mesh", "proto"]),
     ("edge", &["mesh", "proto", "transcoder"]),
-    ("edge-bench", &["transcoder"]),
+    ("edge-bench", &["mesh", "proto", "transcoder"]),
     ("jetway", &["acquirer", "bookings", "edge", "identity", "mesh", "payments", "proto"]),
 ];
 
