@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use crate::harness::{Up, buy, card, data_dir, flight, traveller, unique, until_state};
+use crate::harness::{Up, buy, card, data_dir, eventually, flight, traveller, unique, until_state};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_edge_tells_apart_who_may_and_who_may_not() {
@@ -113,17 +113,20 @@ async fn one_request_id_stands_in_the_lines_of_the_edge_and_of_the_service() {
     let answer = up.rest().send(Method::GET, "/api/v1/airports", None, &id).await.expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.body);
 
-    let log = std::fs::read_to_string(data.path().join("jetway.log")).expect("there is a log");
-    let lines: Vec<serde_json::Value> = log
-        .lines()
-        .filter(|line| line.contains("find-me-in-the-log"))
-        .map(|line| serde_json::from_str(line).expect("a line is JSON"))
-        .collect();
-    let of = |path: &str| {
-        lines.iter().any(|line| line["path"] == path && line["request_id"] == "find-me-in-the-log")
-    };
-    assert!(of("/api/v1/airports"), "the edge's line: {lines:?}");
-    assert!(of("/jetway.bookings.v1.CatalogService/ListAirports"), "the service's line: {lines:?}");
+    // The log is written beside the requests, so a line may come after the answer.
+    for path in ["/api/v1/airports", "/jetway.bookings.v1.CatalogService/ListAirports"] {
+        eventually(&format!("the line of {path}"), async || {
+            let log = std::fs::read_to_string(data.path().join("jetway.log")).expect("there is a log");
+            // The last line may be half written.
+            let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            whole
+                .lines()
+                .filter(|line| line.contains("find-me-in-the-log"))
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON"))
+                .find(|line| line["path"] == path && line["request_id"] == "find-me-in-the-log")
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
