@@ -12,7 +12,7 @@ use mesh::postgres::Binaries;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::harness::{Up, buy, data_dir, flight, unique, until_state};
+use crate::harness::{Up, buy, data_dir, eventually, flight, unique, until_state};
 
 /// A request id: no secret, and in the log and in every error.
 const CANARY_ID: &str = "canary-in-the-coal-mine";
@@ -61,7 +61,12 @@ async fn no_password_token_or_card_number_is_in_a_log_or_a_database_dump() {
     );
     errors.push_str(&bad_requests(&traveller, &password).await);
 
-    let log = std::fs::read_to_string(data.path().join("jetway.log")).expect("there is a log");
+    // The log is written beside the requests: what the last of them left in it may come after its answer.
+    let log = eventually("the canary in the log", async || {
+        let log = std::fs::read_to_string(data.path().join("jetway.log")).expect("there is a log");
+        log.contains(CANARY_ID).then_some(log)
+    })
+    .await;
     let server_log =
         std::fs::read_to_string(data.path().join("postgres/server.log")).expect("PostgreSQL has one too");
     let dir = DataDir::open(data.path()).expect("the data directory");
