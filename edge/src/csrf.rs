@@ -8,23 +8,25 @@
 //! 3. the session's CSRF token in the header `X-Jetway-CSRF`: `HMAC-SHA256(key, sid ‖ random).random`, so that each gateway can check every
 //!    token without remembering any. A page gets it at sign-in and at each refresh.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{fmt, path::Path};
 
-use anyhow::{Context as _, ensure};
 use aws_lc_rs::{hmac, rand};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{
     HeaderMap, HeaderValue, Method,
     header::{CONTENT_TYPE, ORIGIN},
 };
-use mesh::status::Refusal;
+use mesh::{
+    key_file::{self, KEY_LENGTH, KeyFileError},
+    status::Refusal,
+};
 use tonic::Status;
 use uuid::Uuid;
 
 use crate::{cors::Origins, gate::DOMAIN};
 
-/// Length of a key and of a MAC, in bytes.
-const KEY_LENGTH: usize = 32;
+/// Length of a MAC, in bytes.
+const MAC_LENGTH: usize = 32;
 
 /// Length of the random part of a token, in bytes.
 const RANDOM_LENGTH: usize = 16;
@@ -61,28 +63,14 @@ impl Keys {
         Self { keys: vec![hmac::Key::new(hmac::HMAC_SHA256, &bytes)] }
     }
 
-    /// Reads `{"1": "64 hexadecimal digits"}`: a key for each version, of which the highest is the newest.
+    /// Reads a key file.
     ///
     /// # Errors
     ///
     /// When the file cannot be read, or does not hold keys. Says nothing of the keys.
-    pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let read = || {
-            let written: BTreeMap<u32, String> =
-                serde_json::from_slice(&text).ok().context("is not a JSON object of version and key")?;
-            ensure!(!written.is_empty(), "holds no key");
-            let mut keys = Vec::new();
-            for digits in written.values().rev() {
-                let mut bytes = [0; KEY_LENGTH];
-                hex::decode_to_slice(digits, &mut bytes)
-                    .ok()
-                    .context("has a key that is not 64 hexadecimal digits")?;
-                keys.push(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
-            }
-            Ok(Self { keys })
-        };
-        read().with_context(|| format!("the key file {}", path.display()))
+    pub fn load(path: &Path) -> Result<Self, KeyFileError> {
+        let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        Ok(Self { keys: key_file::load(path)?.values().rev().map(|bytes| key(bytes.as_slice())).collect() })
     }
 }
 
@@ -178,7 +166,7 @@ fn signed(session: Uuid, random: [u8; RANDOM_LENGTH]) -> [u8; 16 + RANDOM_LENGTH
     bytes
 }
 
-fn parse(token: &str) -> Option<([u8; KEY_LENGTH], [u8; RANDOM_LENGTH])> {
+fn parse(token: &str) -> Option<([u8; MAC_LENGTH], [u8; RANDOM_LENGTH])> {
     let (mac, random) = token.split_once('.')?;
     let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     Some((decode(mac)?.try_into().ok()?, decode(random)?.try_into().ok()?))

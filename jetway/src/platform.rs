@@ -183,8 +183,8 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn prepare(options: &'a Options, dir: &'a DataDir, databases: Databases) -> anyhow::Result<Self> {
         let ca = PrivateCa::open_or_create(&dir.ca()).context("the private CA")?;
-        identity::kek::create_file(&dir.keys("identity")).context("make the keys of identity")?;
-        identity::kek::create_file(&dir.keys("edge")).context("make the keys of edge")?;
+        mesh::key_file::create(&dir.keys("identity")).context("make the keys of identity")?;
+        mesh::key_file::create(&dir.keys("edge")).context("make the keys of edge")?;
         payments::vault::create_keys_file(&dir.keys("payments")).context("make the keys of payments")?;
         let clock = Clock::system(Some(dir.clock()));
         Ok(Self { options, dir, ca, databases, clock })

@@ -24,6 +24,7 @@ pub mod free_text;
 pub mod health;
 pub mod id;
 pub mod idempotency;
+pub mod key_file;
 pub mod migrations;
 pub mod outbox;
 pub mod pagination;

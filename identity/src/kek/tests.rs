@@ -1,8 +1,6 @@
-use std::os::unix::fs::PermissionsExt as _;
-
 use tempfile::TempDir;
 
-use super::{KeyRing, OpenError, create_file};
+use super::{KeyRing, OpenError};
 
 const OLD: &str = "0101010101010101010101010101010101010101010101010101010101010101";
 const NEW: &str = "0202020202020202020202020202020202020202020202020202020202020202";
@@ -43,37 +41,4 @@ fn an_added_key_seals_and_the_old_one_still_opens() {
 
     assert_eq!(after.open("a", &before.seal("a", b"secret")).expect("opens").as_slice(), b"secret");
     assert_eq!(before.open("a", &after.seal("a", b"secret")), Err(OpenError));
-}
-
-#[test]
-fn a_wrong_file_is_refused_without_a_word_of_it() {
-    for content in [
-        "",
-        "[]",
-        "{}",
-        r#"{"a": "00"}"#,
-        r#"{"1": "abcdef"}"#,
-        &format!(r#"{{"1": "{OLD}zz"}}"#),
-        // One key would hide the other.
-        &format!(r#"{{"1": "{OLD}", "1": "{NEW}"}}"#),
-        &format!(r#"{{"1": "{OLD}", "01": "{NEW}"}}"#),
-        &format!(r#"{{"+1": "{OLD}"}}"#),
-    ] {
-        let error = ring(content).expect_err("no keys");
-        assert!(!error.contains("0101") && !error.contains("abcdef"), "{error}");
-    }
-}
-
-#[test]
-fn a_key_file_is_made_once_and_for_its_owner_only() {
-    let dir = TempDir::new().expect("a directory");
-    let path = dir.path().join("keys.json");
-
-    create_file(&path).expect("made");
-    let first = std::fs::read_to_string(&path).expect("read");
-    create_file(&path).expect("left as it is");
-
-    assert_eq!(std::fs::read_to_string(&path).expect("read"), first);
-    assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
-    KeyRing::load(&path).expect("it holds a key");
 }

@@ -55,7 +55,7 @@ async fn keys_outlive_a_restart_and_need_their_key_file() {
 
     let mut other = config;
     other.keys.file = mesh::testing::directory().join("other-keys.json");
-    identity::kek::create_file(&other.keys.file).expect("another key file");
+    mesh::key_file::create(&other.keys.file).expect("another key file");
     let started = mesh::run::start::<identity::Identity>(other, mesh::clock::Clock::system(None)).await;
     let error = started.map(drop).expect_err("the key file is not the one");
     assert!(format!("{error:#}").contains("key file"), "{error:#}");

@@ -70,7 +70,7 @@ impl TestIdentity {
     /// A configuration with a new database and the cheapest hashes.
     pub(crate) async fn config() -> Config {
         let keys = testing::directory().join("identity-keys.json");
-        identity::kek::create_file(&keys).expect("a key file");
+        mesh::key_file::create(&keys).expect("a key file");
         Config {
             server: testing::free_ports(),
             tls: testing::certificate("identity"),

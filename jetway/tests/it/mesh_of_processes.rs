@@ -34,7 +34,7 @@ impl Mesh {
         let dir = DataDir::open(data.path()).expect("a data directory");
         let cluster = Cluster::start(&postgres::Options::new(dir.postgres())).expect("PostgreSQL starts");
         let databases = Databases::prepare(&cluster, &dir).await.expect("the databases are made");
-        identity::kek::create_file(&dir.keys("identity")).expect("the keys are made");
+        mesh::key_file::create(&dir.keys("identity")).expect("the keys are made");
         payments::vault::create_keys_file(&dir.keys("payments")).expect("the keys are made");
         let ports = SERVICES.into_iter().map(|service| (service, free_port())).collect();
         let mut mesh =
