@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use ::http_body::{Frame, SizeHint};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -73,6 +73,25 @@ impl ::http_body::Body for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| crate::wire::wide(bytes.len())))
             }
             Kind::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The next data of a client's body; frames of anything else are passed over, as no protocol here has trailers of the client.
+/// Without a copy when the server hands out `Bytes`, as hyper does.
+pub(crate) fn poll_data<B: ::http_body::Body>(
+    mut body: Pin<&mut B>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, B::Error>>> {
+    loop {
+        match ready!(body.as_mut().poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Ok(mut data) = frame.into_data() {
+                    return Poll::Ready(Some(Ok(data.copy_to_bytes(data.remaining()))));
+                }
+            }
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None => return Poll::Ready(None),
         }
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 
 use crate::accept;
 use crate::answer::{self, Ask};
-use crate::body::Body;
+use crate::body::{Body, poll_data};
 use crate::coding::{Coding, Decoded};
 use crate::error::Problem;
 use crate::gate::Admission;
@@ -265,13 +265,10 @@ where
                 }
                 open @ (State::Open | State::Ended) => this.state = open,
             }
-            match this.body.as_mut().poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(mut data) = frame.into_data() {
-                        let data = data.copy_to_bytes(data.remaining());
-                        this.pace.received(data.len());
-                        this.splitter.push(data);
-                    }
+            match poll_data(this.body.as_mut(), cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    this.pace.received(data.len());
+                    this.splitter.push(data);
                 }
                 Poll::Ready(Some(Err(_))) => this.state = State::Failed(Problem::body_unreadable()),
                 Poll::Ready(None) => this.state = State::Ended,

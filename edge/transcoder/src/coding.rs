@@ -15,7 +15,7 @@ use http_body::Frame;
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, Operation as _};
 
 use crate::accept::thousandths;
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, poll_data};
 use crate::error::Problem;
 
 /// What a body is coded with.
@@ -387,11 +387,9 @@ where
             } else if this.ended {
                 return Poll::Ready(None);
             } else {
-                match ready!(this.body.as_mut().poll_frame(cx)) {
-                    Some(Ok(frame)) => {
-                        if let Ok(mut data) = frame.into_data() {
-                            this.input = data.copy_to_bytes(data.remaining());
-                        }
+                match ready!(poll_data(this.body.as_mut(), cx)) {
+                    Some(Ok(data)) => {
+                        this.input = data;
                         continue;
                     }
                     Some(Err(_)) => {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response};
@@ -20,7 +20,7 @@ use super::fault::{BrokenOff, Fault};
 use super::grpc::open;
 use super::relay::{Opened, Relay};
 use super::status;
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, poll_data};
 use crate::error::Problem;
 use crate::grpc::PREFIX_LEN;
 use crate::json::escape::{base64_length, decode_base64};
@@ -184,10 +184,8 @@ impl<B: http_body::Body> http_body::Body for Decoded<B> {
         let mut this = self.project();
         let broken = |problem| Poll::Ready(Some(Err(this.fault.set(problem))));
         loop {
-            match ready!(this.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    let Ok(mut data) = frame.into_data() else { continue };
-                    let data = data.copy_to_bytes(data.remaining());
+            match ready!(poll_data(this.body.as_mut(), cx)) {
+                Some(Ok(data)) => {
                     this.carried.extend_from_slice(&data);
                     let whole = this.carried.len() / 4 * 4;
                     let mut bytes = Vec::with_capacity(whole / 4 * 3);

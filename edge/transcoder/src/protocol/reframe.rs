@@ -3,12 +3,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::Frame;
 use pin_project_lite::pin_project;
 
 use super::fault::{BrokenOff, Fault};
 use super::scan::{Limits, prefix};
+use crate::body::poll_data;
 use crate::error::Problem;
 use crate::grpc::PREFIX_LEN;
 
@@ -75,12 +76,8 @@ where
                 Some(Err(problem)) => return broken(problem),
                 None => {}
             }
-            match ready!(this.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        this.buffer.put(data);
-                    }
-                }
+            match ready!(poll_data(this.body.as_mut(), cx)) {
+                Some(Ok(data)) => this.buffer.extend_from_slice(&data),
                 Some(Err(_)) => return broken(Problem::body_unreadable()),
                 None if !this.buffer.is_empty() => return broken(Problem::body_unreadable()),
                 None if this.limits.single && !*this.started => return broken(Problem::not_one_message()),

@@ -3,11 +3,12 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::fault::{BrokenOff, Fault};
+use crate::body::poll_data;
 use crate::error::Problem;
 use crate::grpc::PREFIX_LEN;
 
@@ -103,27 +104,17 @@ impl<B: http_body::Body> http_body::Body for Scanned<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let mut this = self.project();
+        let this = self.project();
         let broken = |problem| Poll::Ready(Some(Err(this.fault.set(problem))));
-        loop {
-            match ready!(this.body.as_mut().poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    // A client of gRPC has no trailers.
-                    let Ok(mut data) = frame.into_data() else { continue };
-                    // No copy when the server hands out `Bytes`, as hyper does.
-                    let data = data.copy_to_bytes(data.remaining());
-                    return match this.scanner.scan(&data) {
-                        Ok(()) => Poll::Ready(Some(Ok(Frame::data(data)))),
-                        Err(problem) => broken(problem),
-                    };
-                }
-                Some(Err(_)) => return broken(Problem::body_unreadable()),
-                None if !this.scanner.between_messages() => return broken(Problem::body_unreadable()),
-                None if this.scanner.limits.single && !this.scanner.started => {
-                    return broken(Problem::not_one_message());
-                }
-                None => return Poll::Ready(None),
-            }
+        match ready!(poll_data(this.body, cx)) {
+            Some(Ok(data)) => match this.scanner.scan(&data) {
+                Ok(()) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(problem) => broken(problem),
+            },
+            Some(Err(_)) => broken(Problem::body_unreadable()),
+            None if !this.scanner.between_messages() => broken(Problem::body_unreadable()),
+            None if this.scanner.limits.single && !this.scanner.started => broken(Problem::not_one_message()),
+            None => Poll::Ready(None),
         }
     }
 
