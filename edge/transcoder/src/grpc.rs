@@ -38,8 +38,9 @@ pub(crate) struct Messages<B = tonic::body::Body> {
     /// A message of which only a part has come.
     partial: BytesMut,
     message_bytes_max: usize,
-    /// Of an answer without a body, which has its status in the headers.
     trailers: Option<HeaderMap>,
+    /// Whether the trailers are the headers, of an answer without a body, which has its status there.
+    trailers_only: bool,
 }
 
 impl Messages {
@@ -51,7 +52,7 @@ impl Messages {
         let (parts, body) = response.into_parts();
         let trailers_only = check_head(parts.status, &parts.headers)?;
         let trailers = trailers_only.then(|| parts.headers.clone());
-        Ok((parts.headers, Self { trailers, ..Self::of(body, message_bytes_max) }))
+        Ok((parts.headers, Self { trailers, trailers_only, ..Self::of(body, message_bytes_max) }))
     }
 }
 
@@ -62,16 +63,24 @@ where
 {
     /// The messages of a body whose head is known to be good.
     pub(crate) fn of(body: B, message_bytes_max: usize) -> Self {
-        Self { body, chunk: Bytes::new(), partial: BytesMut::new(), message_bytes_max, trailers: None }
+        Self {
+            body,
+            chunk: Bytes::new(),
+            partial: BytesMut::new(),
+            message_bytes_max,
+            trailers: None,
+            trailers_only: false,
+        }
     }
 
     pub(crate) fn body_mut(&mut self) -> &mut B {
         &mut self.body
     }
 
-    /// The trailers, once [`Next::End`] or an error has come.
+    /// The trailers behind the body, once [`Next::End`] or an error has come. An answer without a body has none: all that it
+    /// says is in its headers.
     pub(crate) fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_ref()
+        self.trailers.as_ref().filter(|_| !self.trailers_only)
     }
 
     /// Whether a whole message is at hand.

@@ -195,10 +195,7 @@ pub(crate) fn add_response(policy: &Policy, naming: Naming, upstream: &HeaderMap
             &mut std::iter::once(Some(value.clone()).filter(printable))
         };
         for value in parts.flatten() {
-            // An answer without a body has its trailers in its headers, and is asked for both.
-            if !out.get_all(&name).iter().any(|known| *known == value) {
-                out.append(&name, value);
-            }
+            out.append(&name, value);
         }
     }
 }

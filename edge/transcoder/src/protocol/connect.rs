@@ -124,8 +124,7 @@ async fn unary(
     let (headers, mut messages) = Messages::new(response, shared.settings.reply_bytes_max)?;
     upstream::answered(shared, entry, Naming::Plain, &headers, answered);
     let reply = within(deadline, one_reply(&mut messages)).await.and_then(|reply| reply);
-    // A status without a body is in the headers, which are told already.
-    if let (Some(trailers), false) = (messages.trailers(), headers.contains_key(super::status::STATUS)) {
+    if let Some(trailers) = messages.trailers() {
         upstream::answered(shared, entry, Naming::Trailer, trailers, answered);
     }
     let reply = reply.map_err(|problem| upstream::at_deadline(problem, deadline))?;
