@@ -10,34 +10,39 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
 
 /// Whether the request says that its body is of this media type, in UTF-8.
 pub(crate) fn is(headers: &HeaderMap, wanted: &str) -> bool {
-    let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let Ok(text) = value.to_str() else { return false };
-    let mut parts = text.split(';').map(str::trim);
-    if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted)) {
-        return false;
-    }
-    parts.filter(|part| !part.is_empty()).all(|parameter| {
-        let Some((name, value)) = parameter.split_once('=') else { return false };
-        !name.trim().eq_ignore_ascii_case("charset")
-            || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-    })
+    let Some((media, mut parameters)) = content_type(headers) else { return false };
+    media.eq_ignore_ascii_case(wanted)
+        && parameters.all(|parameter| parameter.is_empty() || charset_of(parameter) == Some(Charset::Utf8))
 }
 
 /// The media type of the body, without parameters and in the client's own case; `None` when it is absent, given twice or in
 /// a charset other than UTF-8.
 pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let (media, mut parameters) = content_type(headers)?;
+    parameters.all(|parameter| charset_of(parameter) != Some(Charset::Other)).then_some(media)
+}
+
+/// The media type of the body and its parameters; `None` when it is absent or given twice.
+fn content_type(headers: &HeaderMap) -> Option<(&str, impl Iterator<Item = &str>)> {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let mut parts = value.to_str().ok()?.split(';').map(str::trim);
-    let media = parts.next()?;
-    let utf8 = parts.all(|parameter| {
-        parameter.split_once('=').is_none_or(|(name, value)| {
-            !name.trim().eq_ignore_ascii_case("charset")
-                || value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
-        })
-    });
-    utf8.then_some(media)
+    Some((parts.next()?, parts))
+}
+
+/// What a parameter leaves of the charset, which is UTF-8 unless one says otherwise.
+#[derive(PartialEq, Eq)]
+enum Charset {
+    Utf8,
+    Other,
+}
+
+/// `None` for what is no parameter.
+fn charset_of(parameter: &str) -> Option<Charset> {
+    let (name, value) = parameter.split_once('=')?;
+    let is_other = name.trim().eq_ignore_ascii_case("charset")
+        && !value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8");
+    Some(if is_other { Charset::Other } else { Charset::Utf8 })
 }
 
 /// The index of the offered media type that the client likes best, the first of equals; `None` when it takes none.
