@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{
-    Cardinality, EnumDescriptor, EnumValueDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+    Cardinality, EnumDescriptor, EnumValueDescriptor, FieldDescriptor, FileDescriptor, Kind,
+    MessageDescriptor,
 };
 use serde_json::{Map, Value, json};
 
@@ -177,12 +178,7 @@ impl<'t> Schemas<'t> {
             schema["allOf"] = Value::Array(choices);
         }
         let descriptor = &message.descriptor;
-        let mut words: Vec<String> = self
-            .comments
-            .at(&descriptor.parent_file(), descriptor.path())
-            .map(str::to_owned)
-            .into_iter()
-            .collect();
+        let mut words = self.words(&descriptor.parent_file(), descriptor.path());
         if face == Face::Request {
             words.extend(rules::of_message(descriptor));
         }
@@ -191,16 +187,16 @@ impl<'t> Schemas<'t> {
         schema
     }
 
+    /// What the comment at `path` of a file says, as the beginning of a description.
+    fn words(&mut self, file: &FileDescriptor, path: &[i32]) -> Vec<String> {
+        self.comments.at(file, path).map(str::to_owned).into_iter().collect()
+    }
+
     /// The schema of a field's whole value with everything that is said of the field, and whether it is always there.
     pub(super) fn field(&mut self, field: &Field, descriptor: &FieldDescriptor, face: Face) -> (Value, bool) {
         let behavior = behavior::of(descriptor);
         let mut schema = self.shape(field, descriptor, face);
-        let mut words: Vec<String> = self
-            .comments
-            .at(&descriptor.parent_file(), descriptor.path())
-            .map(str::to_owned)
-            .into_iter()
-            .collect();
+        let mut words = self.words(&descriptor.parent_file(), descriptor.path());
         let secret = descriptor.options().get_field_by_name("debug_redact").and_then(|value| value.as_bool());
         let required = match face {
             Face::Request => {
@@ -311,8 +307,7 @@ impl<'t> Schemas<'t> {
             return reference;
         }
         let file = descriptor.parent_file();
-        let mut words: Vec<String> =
-            self.comments.at(&file, descriptor.path()).map(str::to_owned).into_iter().collect();
+        let mut words = self.words(&file, descriptor.path());
         let mut lines = Vec::new();
         let mut names = Vec::new();
         let mut seen = BTreeSet::new();
