@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, header::AUTHORIZATION, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request::Parts};
 use mesh::{auth, server::REQUEST_ID, status::Refusal, token::Verifier};
 use proto::policy::{Method as Policy, Rate, RequestId};
 use tonic::{Code, Status};
@@ -47,10 +47,15 @@ impl PolicyGate {
     }
 
     /// Counts a call that this gate does not decide about: of a service without policies, by its network.
-    pub(crate) async fn count_openly(&self, method: &Method, request: &Parts) -> Result<(), Status> {
+    pub(crate) async fn count_openly<'r>(
+        &self,
+        method: &Method,
+        request: &'r Parts,
+    ) -> Result<&'r Client, Status> {
         let client = client(request)?;
         client.notes.routed(self.methods.of(method));
-        decided(client, self.limiter.count(Rate::Default, None, client.address).await)
+        decided(client, self.limiter.count(Rate::Default, None, client.address).await)?;
+        Ok(client)
     }
 
     async fn admit_head(&self, method: &Method, request: &Parts) -> Result<Admission, Status> {
@@ -83,13 +88,8 @@ impl PolicyGate {
         auth::check(&policy.access, claims.as_deref(), None)?;
         self.sessions.check(&credentials, request, claims.as_deref())?;
 
-        let mut metadata = HeaderMap::new();
-        if claims.is_some()
-            && let Some(token) = credentials.headers(&request.headers).get(AUTHORIZATION)
-        {
-            metadata.insert(AUTHORIZATION, token.clone());
-        }
-        metadata.insert(HeaderName::from_static(REQUEST_ID), client.request_id.clone());
+        let token = credentials.headers(&request.headers).get(AUTHORIZATION).filter(|_| claims.is_some());
+        let mut metadata = told(client, token);
         self.sessions.tell(method.service(), &credentials, request, &mut metadata)?;
         Ok(Admission {
             metadata,
@@ -106,6 +106,16 @@ fn client(request: &Parts) -> Result<&Client, Status> {
         .extensions
         .get::<Client>()
         .ok_or_else(|| Refusal::Internal.status(DOMAIN, "INTERNAL", "internal error"))
+}
+
+/// What every upstream is told: which request this is, and with which credentials it came.
+pub(crate) fn told(client: &Client, credentials: Option<&HeaderValue>) -> HeaderMap {
+    let mut metadata = HeaderMap::new();
+    if let Some(credentials) = credentials {
+        metadata.insert(AUTHORIZATION, credentials.clone());
+    }
+    metadata.insert(HeaderName::from_static(REQUEST_ID), client.request_id.clone());
+    metadata
 }
 
 /// Notes what the limiter said, and refuses if it did.

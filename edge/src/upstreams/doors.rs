@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
-use mesh::server::REQUEST_ID;
 use tonic::Status;
 use transcoder::{Admission, Gate, Method, Outcome};
 
-use crate::answer::Client;
-use crate::gate::PolicyGate;
+use crate::gate::{PolicyGate, told};
 
 /// What is asked of the calls of one open service.
 #[derive(Clone, Copy, Debug)]
@@ -46,16 +44,9 @@ impl Doors {
         method: &Method,
         request: &Parts,
     ) -> Result<Admission, Status> {
-        self.policy.count_openly(method, request).await?;
-        let mut metadata = HeaderMap::new();
-        if let Some(client) = request.extensions.get::<Client>() {
-            metadata.insert(HeaderName::from_static(REQUEST_ID), client.request_id.clone());
-        }
-        if let Some(credentials) = request.headers.get(AUTHORIZATION) {
-            metadata.insert(AUTHORIZATION, credentials.clone());
-        }
+        let client = self.policy.count_openly(method, request).await?;
         Ok(Admission {
-            metadata,
+            metadata: told(client, request.headers.get(AUTHORIZATION)),
             timeout: terms.timeout.filter(|_| !method.descriptor().is_server_streaming()),
             max_body_bytes: terms.request_bytes_max,
             ..Admission::default()
