@@ -1,5 +1,8 @@
 //! Message and enum descriptors, compiled once into flat tables that the codec walks.
 
+mod keys;
+mod seen;
+
 use std::collections::HashMap;
 
 use prost_reflect::{
@@ -8,6 +11,9 @@ use prost_reflect::{
 };
 
 use crate::wire;
+
+use self::keys::KeyIndex;
+pub(crate) use self::seen::Seen;
 
 /// How a field's value is written, on the wire and in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -389,117 +395,5 @@ fn compile_enum(descriptor: &EnumDescriptor) -> Enum {
         null: descriptor.full_name() == "google.protobuf.NullValue",
         by_number: by_number.into(),
         by_name: by_name.into(),
-    }
-}
-
-/// Open-addressed hash of the JSON and proto names of one message, at most half full.
-#[derive(Debug)]
-struct KeyIndex {
-    slots: Box<[Slot]>,
-}
-
-/// One name. The JSON name of a field may be the proto name of another, so a slot is for one of the two.
-#[derive(Clone, Copy, Debug)]
-enum Slot {
-    Free,
-    Json(u32),
-    Proto(u32),
-}
-
-impl KeyIndex {
-    fn build(fields: &[Field]) -> Self {
-        let size = (fields.len() * 4).next_power_of_two().max(4);
-        let mut index = Self { slots: vec![Slot::Free; size].into() };
-        for (at, field) in fields.iter().enumerate() {
-            index.insert(&field.json_name, Slot::Json(narrow(at)), fields);
-        }
-        for (at, field) in fields.iter().enumerate() {
-            index.insert(&field.name, Slot::Proto(narrow(at)), fields);
-        }
-        index
-    }
-
-    fn insert(&mut self, key: &str, entry: Slot, fields: &[Field]) {
-        // The JSON name, inserted first, wins.
-        if self.find(key, fields).is_some() {
-            return;
-        }
-        let mask = self.slots.len() - 1;
-        let mut slot = hash(key) & mask;
-        while !matches!(self.slots[slot], Slot::Free) {
-            slot = (slot + 1) & mask;
-        }
-        self.slots[slot] = entry;
-    }
-
-    fn find(&self, key: &str, fields: &[Field]) -> Option<usize> {
-        let mask = self.slots.len() - 1;
-        let mut slot = hash(key) & mask;
-        loop {
-            let (at, name) = match self.slots[slot] {
-                Slot::Free => return None,
-                Slot::Json(at) => (wide(at), &fields[wide(at)].json_name),
-                Slot::Proto(at) => (wide(at), &fields[wide(at)].name),
-            };
-            if **name == *key {
-                return Some(at);
-            }
-            slot = (slot + 1) & mask;
-        }
-    }
-}
-
-fn narrow(index: usize) -> u32 {
-    u32::try_from(index).expect("field numbers have 29 bits, so there are fewer fields")
-}
-
-fn wide(index: u32) -> usize {
-    usize::try_from(index).expect("usize has at least 32 bits")
-}
-
-/// FNV-1a over at most the first 32 bytes, with the length mixed in. The keys are the descriptor's, so a client cannot grow a chain.
-fn hash(key: &str) -> usize {
-    let mut state = 0xcbf2_9ce4_u32 ^ u32::try_from(key.len()).unwrap_or(u32::MAX);
-    for &byte in key.as_bytes().iter().take(32) {
-        state = (state ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    }
-    usize::try_from(state ^ (state >> 15)).unwrap_or(0)
-}
-
-/// Which fields and oneofs of a message have been seen; on the stack for all but huge messages.
-pub(crate) enum Seen {
-    Small(u128),
-    Large(Vec<u64>),
-}
-
-impl Seen {
-    pub(crate) fn new(message: &Message) -> Self {
-        let bits = message.fields.len() + message.oneofs.len();
-        if bits <= 128 { Self::Small(0) } else { Self::Large(vec![0; bits.div_ceil(64)]) }
-    }
-
-    /// Marks `bit`; false when it was marked before.
-    pub(crate) fn mark(&mut self, bit: usize) -> bool {
-        match self {
-            Self::Small(bits) => {
-                let mask = 1_u128 << bit;
-                let fresh = *bits & mask == 0;
-                *bits |= mask;
-                fresh
-            }
-            Self::Large(words) => {
-                let mask = 1_u64 << (bit % 64);
-                let fresh = words[bit / 64] & mask == 0;
-                words[bit / 64] |= mask;
-                fresh
-            }
-        }
-    }
-
-    pub(crate) fn has(&self, bit: usize) -> bool {
-        match self {
-            Self::Small(bits) => bits & (1_u128 << bit) != 0,
-            Self::Large(words) => words[bit / 64] & (1_u64 << (bit % 64)) != 0,
-        }
     }
 }
