@@ -51,11 +51,6 @@ enum Command {
         #[arg(long)]
         platform: PathBuf,
     },
-    /// Write the descriptor set of the measured service.
-    DescriptorSet {
-        /// The file to write.
-        file: PathBuf,
-    },
 }
 
 #[derive(clap::Args)]
@@ -105,6 +100,5 @@ async fn main() -> anyhow::Result<()> {
         }
         Command::Platform { file } => platform::serve(&file).await,
         Command::Bare { listen, platform } => gateways::bare::serve(listen, &platform).await,
-        Command::DescriptorSet { file } => Ok(std::fs::write(file, edge_bench::DESCRIPTOR_SET)?),
     }
 }
