@@ -1,14 +1,16 @@
 //! Client and bidirectional streams: in the process, against an upstream that reads as it likes.
 
+mod flow;
+mod raw;
+
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::channel::mpsc;
-use futures::{FutureExt as _, SinkExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, SinkExt as _, Stream};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -19,8 +21,7 @@ use transcoder::{Admission, Body, Builder, Transcoder};
 
 use crate::gate::Recorder;
 use crate::harness::{
-    Answer, DESCRIPTOR_SET, Got, POOL, answer, clock_passes, deadline_exceeded, error_info, frame, framed,
-    refusal, reply, trailers,
+    Answer, DESCRIPTOR_SET, Got, POOL, answer, error_info, framed, refusal, reply, trailers,
 };
 
 /// The messages that reach an upstream, one by one.
@@ -442,223 +443,4 @@ async fn a_request_that_breaks_off_is_400_and_is_not_taken_for_whole() {
     let got = read(transcoder.oneshot(request).await.unwrap()).await;
     assert_eq!((got.status.as_u16(), &got.json()["details"][0]), (400, &error_info("BODY_UNREADABLE")));
     assert_ne!(heard.whole(), Some(true));
-}
-
-#[tokio::test]
-async fn the_request_is_read_only_as_fast_as_the_upstream_reads() {
-    let given = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&given);
-    // Reads two messages, and then no more, and does not answer either.
-    let transcoder = serving(|mut incoming| async move {
-        incoming.next().await.unwrap();
-        incoming.next().await.unwrap();
-        std::future::pending().await
-    })
-    .build()
-    .unwrap();
-    let pieces = futures::stream::repeat_with(move || {
-        counter.fetch_add(1, Ordering::SeqCst);
-        piece("{\"legs\":1}\n")
-    });
-    let request = post("/v1/feed", NDJSON).body(StreamBody::new(pieces)).unwrap();
-    assert!(transcoder.oneshot(request).now_or_never().is_none());
-    assert_eq!(given.load(Ordering::SeqCst), 2);
-}
-
-#[tokio::test]
-async fn messages_that_come_at_once_go_upstream_at_once() {
-    let transcoder = serving(|mut incoming| async move {
-        let count = incoming.all().await.unwrap().len();
-        assert_eq!((count, incoming.frames), (1000, 1));
-        reply(framed(&[]))
-    })
-    .build()
-    .unwrap();
-    let got = sent(&transcoder, "/v1/feed", NDJSON, "{\"legs\":1}\n".repeat(1000).as_bytes(), 1 << 20).await;
-    assert_eq!(got.status, 200, "{}", got.text);
-}
-
-/// Tells when it is dropped.
-struct Flag(Arc<AtomicBool>);
-
-impl Drop for Flag {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_goes_away_cancels_the_upstream_call() {
-    let dropped = Arc::new(AtomicBool::new(false));
-    let watched = Arc::clone(&dropped);
-    let transcoder = serving(move |mut incoming| {
-        let flag = Flag(Arc::clone(&watched));
-        async move {
-            incoming.next().await.unwrap();
-            let first = futures::stream::iter([Ok(Frame::data(frame("GetAnimalRequest", "{}")))]);
-            answer(first.chain(futures::stream::poll_fn(move |_| {
-                let (_held, _reading) = (&flag, &incoming);
-                Poll::Pending
-            })))
-        }
-    })
-    .build()
-    .unwrap();
-    let (mut sender, request) = live("/v1/chat", NDJSON);
-    let answering = tokio::spawn(transcoder.oneshot(request));
-    sender.send(piece("{}\n")).await.unwrap();
-    let mut body = answering.await.unwrap().unwrap().into_body();
-    body.frame().await.unwrap().unwrap();
-    assert!(!dropped.load(Ordering::SeqCst) && !sender.is_closed());
-    drop(body);
-    assert!(dropped.load(Ordering::SeqCst), "the call goes on");
-    assert!(sender.is_closed(), "the request is still read");
-}
-
-#[tokio::test]
-async fn an_upstream_that_ends_early_ends_the_reading() {
-    for (code, status) in [("0", 200), ("9", 400)] {
-        let transcoder = serving(move |mut incoming| async move {
-            incoming.next().await.unwrap();
-            let frames =
-                [Ok(Frame::data(framed(&[]))), Ok(Frame::trailers(trailers(&[("grpc-status", code)])))];
-            answer(futures::stream::iter(frames))
-        })
-        .build()
-        .unwrap();
-        let (mut sender, request) = live("/v1/feed", NDJSON);
-        let answering = tokio::spawn(transcoder.oneshot(request));
-        sender.send(piece("{}\n")).await.unwrap();
-        // The request has not ended, and yet there is an answer.
-        assert_eq!(answering.await.unwrap().unwrap().status(), status);
-        assert!(sender.is_closed());
-    }
-}
-
-#[tokio::test]
-async fn a_request_that_another_task_reads_ends_with_the_answer() {
-    let (ended, waits) = futures::channel::oneshot::channel();
-    let ended = Mutex::new(Some(ended));
-    // As a channel over HTTP/2 does, the messages are read by a task of their own.
-    let transcoder = serving(move |mut incoming| {
-        let ended = ended.lock().unwrap().take().unwrap();
-        tokio::spawn(async move { ended.send(incoming.all().await.is_err()) });
-        async { reply(framed(&[])) }
-    })
-    .build()
-    .unwrap();
-    let (sender, request) = live("/v1/feed", NDJSON);
-    assert_eq!(transcoder.oneshot(request).await.unwrap().status(), 200);
-    assert!(waits.await.unwrap(), "the request ended well, which it did not");
-    assert!(sender.is_closed());
-}
-
-#[tokio::test]
-async fn a_fault_that_another_task_finds_is_the_answer_though_the_upstream_is_silent() {
-    let transcoder = serving(|mut incoming| {
-        tokio::spawn(async move { incoming.all().await });
-        std::future::pending()
-    })
-    .build()
-    .unwrap();
-    let got = sent(&transcoder, "/v1/feed", NDJSON, b"{}\n{\"legs\":true}\n", 4).await;
-    assert_eq!(got.violation().0, "[1].legs");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_deadline_bounds_a_client_stream() {
-    let transcoder = collecting(&Heard::default()).build().unwrap();
-    let (sender, mut request) = live("/v1/feed", NDJSON);
-    request.headers_mut().insert("grpc-timeout", "5S".parse().unwrap());
-    let begun = tokio::time::Instant::now();
-    let got = read(transcoder.oneshot(request).await.unwrap()).await;
-    assert_eq!((got.status.as_u16(), got.json()), (504, deadline_exceeded()));
-    assert_eq!(begun.elapsed().as_secs(), 5);
-    assert!(sender.is_closed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_message_that_comes_too_slowly_is_408_but_the_time_between_messages_is_free() {
-    let drip = |pieces: Vec<(u64, &'static str)>| {
-        futures::stream::iter(pieces).then(|(seconds, text)| async move {
-            clock_passes(std::time::Duration::from_secs(seconds)).await;
-            piece(text)
-        })
-    };
-    let idle = drip(vec![(100, "{}\n"), (100, "{}\n"), (9, "{\"name\":"), (5, "\"a\"}\n"), (100, "{}\n")]);
-    let slow = drip(vec![(100, "{}\n"), (1, "{\"name\":"), (16, "\"a\"}\n")]);
-    let transcoder = collecting(&Heard::default()).build().unwrap();
-    let request = post("/v1/feed", NDJSON).body(StreamBody::new(idle)).unwrap();
-    assert_eq!(transcoder.clone().oneshot(request).await.unwrap().status(), 200);
-    let request = post("/v1/feed", NDJSON).body(StreamBody::new(slow)).unwrap();
-    let got = read(transcoder.oneshot(request).await.unwrap()).await;
-    assert_eq!((got.status.as_u16(), &got.json()["details"][0]), (408, &error_info("BODY_TOO_SLOW")));
-}
-
-#[tokio::test]
-async fn a_compressed_client_stream_is_decoded_message_by_message() {
-    use std::io::Write as _;
-    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    zip.write_all(b"{\"legs\":1}\n{\"legs\":2}\n").unwrap();
-    zip.flush().unwrap();
-    let begun = std::mem::take(zip.get_mut());
-    zip.write_all(b"{\"legs\":3}").unwrap();
-    let rest = zip.finish().unwrap();
-    let transcoder = echoing().build().unwrap();
-    let (mut sender, mut request) = live("/v1/chat", NDJSON);
-    request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
-    let answering = tokio::spawn(transcoder.oneshot(request));
-    sender.send(Ok(Frame::data(Bytes::from(begun)))).await.unwrap();
-    let mut body = answering.await.unwrap().unwrap().into_body();
-    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
-    assert!(first.starts_with(b"{\"legs\":1}\n"));
-    // Sent when it is read, which the next line does.
-    tokio::spawn(async move { sender.send(Ok(Frame::data(Bytes::from(rest)))).await });
-    let rest = body.collect().await.unwrap().to_bytes();
-    assert!(rest.ends_with(b"{\"legs\":3}\n"), "{rest:?}");
-}
-
-/// The chunks of a raw upload: content type (only of the first) and data.
-#[tokio::test]
-async fn an_http_body_comes_in_as_a_stream_of_chunks() {
-    let heard = Heard::default();
-    let transcoder = collecting(&heard).build().unwrap();
-    let got = sent(&transcoder, "/v1/upload-stream/x", "image/png", b"abcde", 2).await;
-    assert_eq!(got.status, 200, "{}", got.text);
-    assert_eq!(
-        heard.json("UploadRequest"),
-        [
-            json!({"name": "x", "file": {"contentType": "image/png", "data": "YWI="}}),
-            json!({"name": "x", "file": {"data": "Y2Q="}}),
-            json!({"name": "x", "file": {"data": "ZQ=="}}),
-        ]
-    );
-    let heard = Heard::default();
-    let transcoder = collecting(&heard).build().unwrap();
-    assert_eq!(sent(&transcoder, "/v1/upload-stream/x", "", b"", 2).await.status, 200);
-    let first = json!({"name": "x", "file": {"contentType": "application/octet-stream"}});
-    assert_eq!(heard.json("UploadRequest"), [first], "an empty upload is one message");
-}
-
-#[tokio::test]
-async fn a_raw_stream_of_any_length_goes_through_in_both_directions() {
-    let gate = Recorder::new(Admission { max_body_bytes: 10, ..Admission::default() });
-    let transcoder = echoing().gate(gate).build().unwrap();
-    let got = sent(&transcoder, "/v1/convert", "text/csv", "a,b\n".repeat(1000).as_bytes(), 64).await;
-    assert_eq!((got.status.as_u16(), got.header("content-type")), (200, "text/csv"));
-    assert!(!got.broken && got.text == "a,b\n".repeat(1000));
-}
-
-#[tokio::test]
-async fn the_content_type_of_a_raw_request_must_be_a_media_type() {
-    let heard = Heard::default();
-    let transcoder = collecting(&heard).build().unwrap();
-    for content_type in ["text", "a b/c", "/", "text/"] {
-        for uri in ["/v1/upload-stream/x", "/v1/upload/x"] {
-            let got = sent(&transcoder, uri, content_type, b"abc", 3).await;
-            let rule = "the header `Content-Type` must be one media type, as `type/subtype; parameters`";
-            assert_eq!(got.violation(), (String::new(), rule.to_owned()), "{uri} {content_type}");
-        }
-    }
-    assert_eq!(heard.whole(), None);
 }
