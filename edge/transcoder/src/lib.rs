@@ -92,6 +92,7 @@ pub mod docs;
 mod editions;
 mod error;
 mod events;
+mod flush;
 mod gate;
 mod grpc;
 mod http_body;

@@ -9,6 +9,7 @@ mod fault;
 mod grpc;
 mod grpc_web;
 mod gzip;
+mod in_body;
 mod reframe;
 mod relay;
 mod request;

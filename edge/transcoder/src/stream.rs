@@ -15,6 +15,7 @@ use tonic::Code;
 use crate::answer::{raw, reply};
 use crate::body::BoxError;
 use crate::error::Problem;
+use crate::flush::FlushPause;
 use crate::grpc::{LEFT, Messages, Next};
 use crate::link::LinkEnd;
 use crate::metadata::Naming;
@@ -53,10 +54,6 @@ impl Framing {
 /// How much is printed before it is handed on, in bytes, when the upstream is faster than the client.
 const BATCH_BYTES: usize = 32 << 10;
 
-/// How long a body that is to be broken off waits after the in-band error: servers drop what they have not yet written when
-/// a body fails, so an error right behind its text would swallow it.
-const FLUSH_PAUSE: Duration = Duration::from_millis(10);
-
 /// How long a stream of events may be silent before a comment is sent, so that nobody on the way takes it for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -78,8 +75,10 @@ pub(crate) struct JsonStream {
     trailers: bool,
     /// To the request, when that is a stream: ends it with the answer.
     link: Option<LinkEnd>,
-    /// While open the call's deadline, then the pause before the body fails, from when the error has been handed on.
+    /// The call's deadline, while open.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Before the body fails, from when the error has been handed on.
+    pause: FlushPause,
     /// Of a stream of events: when the next comment is due.
     heartbeat: Option<Pin<Box<Sleep>>>,
     state: State,
@@ -137,6 +136,7 @@ impl JsonStream {
             trailers,
             link,
             timer: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            pause: FlushPause::default(),
             heartbeat: (framing == Framing::Events).then(|| Box::pin(tokio::time::sleep(HEARTBEAT))),
             state: State::Unstarted,
         };
@@ -329,17 +329,7 @@ impl http_body::Body for JsonStream {
                     return Poll::Ready(self.last_frame().map(Ok));
                 }
                 State::Broken => {
-                    let Some(pause) = &mut self.timer else {
-                        // A server writes when the body has nothing for it, which must be so once even if this task is so late that the
-                        // pause is over when it is first looked at.
-                        let mut pause = Box::pin(tokio::time::sleep(FLUSH_PAUSE));
-                        if pause.as_mut().poll(cx).is_ready() {
-                            cx.waker().wake_by_ref();
-                        }
-                        self.timer = Some(pause);
-                        return Poll::Pending;
-                    };
-                    ready!(pause.as_mut().poll(cx));
+                    ready!(self.pause.poll(cx));
                     self.state = State::Done;
                     return Poll::Ready(Some(Err(Box::new(BrokenOff))));
                 }

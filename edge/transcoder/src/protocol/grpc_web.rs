@@ -18,9 +18,10 @@ use pin_project_lite::pin_project;
 
 use super::fault::{BrokenOff, Fault};
 use super::grpc::open;
-use super::relay::{Opened, Relay};
+use super::in_body::{InBody, Piece};
+use super::relay::Opened;
 use super::status;
-use crate::body::{Body, BoxError, poll_data};
+use crate::body::{Body, poll_data};
 use crate::error::Problem;
 use crate::grpc::PREFIX_LEN;
 use crate::json::escape::{base64_length, decode_base64};
@@ -96,7 +97,11 @@ where
     };
     let Opened { headers, encodings, relay } = opened;
     let form = form.of_answer(&parts.headers);
-    let mut response = Response::new(Body::stream(Framed { relay, form }));
+    let body = InBody::new(relay, move |piece| match piece {
+        Piece::Data(data) => form.write(data),
+        Piece::End(trailers) => form.write(trailers_frame(&trailers)),
+    });
+    let mut response = Response::new(Body::stream(body));
     *response.headers_mut() = headers;
     encodings.put(response.headers_mut());
     response.headers_mut().insert(CONTENT_TYPE, form.media_type());
@@ -121,36 +126,6 @@ fn trailers_frame(trailers: &HeaderMap) -> Bytes {
     crate::grpc::finish_frame(&mut frame);
     frame[0] = TRAILERS;
     Bytes::from(frame)
-}
-
-/// An answer with its trailers in the body.
-struct Framed {
-    relay: Relay,
-    form: Form,
-}
-
-impl http_body::Body for Framed {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let form = self.form;
-        let polled = ready!(Pin::new(&mut self.relay).poll_frame(cx));
-        Poll::Ready(polled.map(|frame| {
-            let bytes = match frame?.into_data() {
-                Ok(data) => data,
-                Err(frame) => trailers_frame(&frame.into_trailers().unwrap_or_default()),
-            };
-            Ok(Frame::data(form.write(bytes)))
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.relay.is_end_stream()
-    }
 }
 
 pin_project! {

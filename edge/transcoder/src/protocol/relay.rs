@@ -12,11 +12,12 @@ use tokio::time::{Instant, Sleep};
 use tonic::Code;
 
 use super::fault::Fault;
+use super::scan::Boundaries;
 use super::status::{self, DETAILS, MESSAGE, STATUS};
 use crate::body::BoxError;
 use crate::error::Problem;
 use crate::gate::{Admission, RequestId};
-use crate::grpc::{LEFT, check_head};
+use crate::grpc::{LEFT, PREFIX_LEN, check_head};
 use crate::metadata::Naming;
 use crate::service::Shared;
 use crate::upstream;
@@ -90,6 +91,7 @@ impl Call<'_> {
             index,
             request_id: parts.extensions.get::<RequestId>().cloned(),
             body: Some(body),
+            boundaries: Boundaries::default(),
             last: None,
             deadline,
             timer: None,
@@ -113,6 +115,8 @@ pub(super) struct Relay {
     request_id: Option<RequestId>,
     /// `None` when it has ended.
     body: Option<tonic::body::Body>,
+    /// Of the messages that were handed out.
+    boundaries: Boundaries,
     /// The trailers, when they have not been handed out.
     last: Option<HeaderMap>,
     deadline: Option<Instant>,
@@ -127,6 +131,12 @@ impl Relay {
         self.last.take()
     }
 
+    /// Whether what was handed out ends inside a message. Nothing may then follow it that looks like a message: only trailers
+    /// of HTTP, or an error of the body.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.boundaries.between_messages()
+    }
+
     /// Ends the answer with what the upstream says of it.
     fn end(&mut self, trailers: &HeaderMap) {
         if let Some(problem) = self.fault.take() {
@@ -138,6 +148,9 @@ impl Relay {
         };
         if upstream::is_for_deadline(code, self.deadline) {
             return self.fail(Problem::deadline_exceeded());
+        }
+        if code == Code::Ok && self.is_cut() {
+            return self.fail(Problem::bad_gateway("answer ends inside a message"));
         }
         let entry = &self.shared.entries[self.index];
         let mut last = HeaderMap::new();
@@ -178,6 +191,23 @@ impl Relay {
     }
 }
 
+/// Where the messages are after `frame`.
+///
+/// # Errors
+///
+/// For flags that no message of gRPC has. In the protocols that put the end of a call into its body, they are what marks it.
+fn follow(mut boundaries: Boundaries, frame: &Frame<Bytes>) -> Result<Boundaries, &'static str> {
+    let data = frame.data_ref().map(|data| &**data).unwrap_or_default();
+    boundaries.follow(data, |prefix: [u8; PREFIX_LEN]| {
+        let [flags, length @ ..] = prefix;
+        if flags > 1 {
+            return Err("a message has unknown flags");
+        }
+        usize::try_from(u32::from_be_bytes(length)).map_err(|_| "message too large")
+    })?;
+    Ok(boundaries)
+}
+
 impl http_body::Body for Relay {
     type Data = Bytes;
     type Error = BoxError;
@@ -196,7 +226,13 @@ impl http_body::Body for Relay {
                     this.fail(Problem::deadline_exceeded());
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_trailers() {
-                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                    Err(frame) => match follow(this.boundaries, &frame) {
+                        Ok(boundaries) => {
+                            this.boundaries = boundaries;
+                            return Poll::Ready(Some(Ok(frame)));
+                        }
+                        Err(fault) => this.fail(Problem::bad_gateway(fault)),
+                    },
                     Ok(trailers) => this.end(&trailers),
                 },
                 Poll::Ready(Some(Err(error))) => {

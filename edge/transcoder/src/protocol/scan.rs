@@ -21,20 +21,23 @@ pub(super) struct Limits {
     pub(super) single: bool,
 }
 
-/// Follows the prefixes of messages through chunks of any size, without keeping the messages.
-#[derive(Debug)]
-struct Scanner {
-    limits: Limits,
+/// Where messages end: follows their prefixes through chunks of any size, without keeping the messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Boundaries {
     /// The prefix that is being read, as far as it has come.
     prefix: [u8; PREFIX_LEN],
     filled: usize,
     /// What is left of the message behind the last prefix.
     left: usize,
-    started: bool,
 }
 
-impl Scanner {
-    fn scan(&mut self, mut bytes: &[u8]) -> Result<(), Box<Problem>> {
+impl Boundaries {
+    /// Goes on through `bytes`. Each prefix is given to `length`, which says how long the message behind it is.
+    pub(super) fn follow<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut length: impl FnMut([u8; PREFIX_LEN]) -> Result<usize, E>,
+    ) -> Result<(), E> {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let taken = self.left.min(bytes.len());
@@ -48,18 +51,40 @@ impl Scanner {
             bytes = &bytes[taken..];
             if self.filled == PREFIX_LEN {
                 self.filled = 0;
-                self.left = prefix(self.prefix, self.limits)?.1;
-                if self.limits.single && self.started {
-                    return Err(Problem::not_one_message());
-                }
-                self.started = true;
+                self.left = length(self.prefix)?;
             }
         }
         Ok(())
     }
 
-    fn between_messages(&self) -> bool {
+    pub(super) fn between_messages(&self) -> bool {
         self.left == 0 && self.filled == 0
+    }
+}
+
+/// What is known of the messages of a request.
+#[derive(Debug)]
+struct Scanner {
+    limits: Limits,
+    boundaries: Boundaries,
+    started: bool,
+}
+
+impl Scanner {
+    fn scan(&mut self, bytes: &[u8]) -> Result<(), Box<Problem>> {
+        let Self { limits, boundaries, started } = self;
+        boundaries.follow(bytes, |head| {
+            let (_, length) = prefix(head, *limits)?;
+            if limits.single && *started {
+                return Err(Problem::not_one_message());
+            }
+            *started = true;
+            Ok(length)
+        })
+    }
+
+    fn between_messages(&self) -> bool {
+        self.boundaries.between_messages()
     }
 }
 
@@ -91,7 +116,7 @@ pin_project! {
 
 impl<B> Scanned<B> {
     pub(super) fn new(body: B, limits: Limits, fault: Fault) -> Self {
-        let scanner = Scanner { limits, prefix: [0; PREFIX_LEN], filled: 0, left: 0, started: false };
+        let scanner = Scanner { limits, boundaries: Boundaries::default(), started: false };
         Self { body, scanner, fault }
     }
 }

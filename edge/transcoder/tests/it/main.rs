@@ -10,6 +10,7 @@ mod clients;
 mod codec;
 mod coding;
 mod connect;
+mod cut;
 mod duplex;
 mod editions;
 mod errors;

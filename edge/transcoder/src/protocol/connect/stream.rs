@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -17,6 +17,7 @@ use crate::grpc::{Messages, Next, PREFIX_LEN, finish_frame};
 use crate::json::escape::put_string;
 use crate::protocol::fault::Fault;
 use crate::protocol::gzip::Compression;
+use crate::protocol::in_body::{InBody, Piece};
 use crate::protocol::relay::{Call, Encodings, Opened, Relay};
 use crate::protocol::request::request_body;
 use crate::protocol::status;
@@ -57,7 +58,14 @@ where
     };
     let Opened { headers, encodings, relay } = call.open(body, Encodings { used: None, accepted }).await?;
     let body = match codec {
-        Codec::Proto => Body::stream(Binary { relay, shared: Arc::clone(shared) }),
+        // The upstream's frames are the envelopes.
+        Codec::Proto => {
+            let shared = Arc::clone(shared);
+            Body::stream(InBody::new(relay, move |piece| match piece {
+                Piece::Data(data) => data,
+                Piece::End(trailers) => end_of(&trailers, &shared.tables),
+            }))
+        }
         Codec::Json => Body::stream(Json {
             messages: Messages::of(relay, shared.settings.reply_bytes_max),
             shared: Arc::clone(shared),
@@ -127,32 +135,6 @@ fn end_of(trailers: &HeaderMap, tables: &Tables) -> Bytes {
     match Problem::from_trailers(trailers) {
         Ok(problem) => end(problem.as_deref(), trailers, tables),
         Err(problem) => end(Some(&problem), trailers, tables),
-    }
-}
-
-/// A stream of protobuf: the upstream's frames are its envelopes.
-struct Binary {
-    relay: Relay,
-    shared: Arc<Shared>,
-}
-
-impl http_body::Body for Binary {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = ready!(Pin::new(&mut self.relay).poll_frame(cx));
-        Poll::Ready(polled.map(|frame| match frame?.into_trailers() {
-            Ok(trailers) => Ok(Frame::data(end_of(&trailers, &self.shared.tables))),
-            Err(frame) => Ok(frame),
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.relay.is_end_stream()
     }
 }
 
