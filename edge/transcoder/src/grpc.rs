@@ -170,11 +170,25 @@ where
 
 /// Whether an answer is without a body and has its status in its headers.
 ///
+/// A `grpc-status` says more than the status of HTTP, whichever that is: only without one the latter is all that there is.
+///
 /// # Errors
 ///
 /// When its head is not one of gRPC.
+///
+/// Source: *HTTP to gRPC Status Code Mapping*. What it would tell a client of 401, 403 and 404, though, nobody said about the
+/// client: they are the words of something between us and the upstream, and their meaning is that the upstream gave no answer.
 pub(crate) fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<bool, Box<Problem>> {
+    let code = headers.get("grpc-status");
     if status != StatusCode::OK {
+        // No failure of HTTP is a success of gRPC.
+        let failed = |value: &HeaderValue| {
+            let code = value.to_str().ok().and_then(|text| text.parse().ok());
+            code.is_some_and(|code| Code::from_i32(code) != Code::Ok)
+        };
+        if code.is_some_and(failed) {
+            return Ok(true);
+        }
         let cause = format!("HTTP status {} from upstream", status.as_u16());
         return Err(match status {
             StatusCode::TOO_MANY_REQUESTS
@@ -188,11 +202,10 @@ pub(crate) fn check_head(status: StatusCode, headers: &HeaderMap) -> Result<bool
         .get(http::header::CONTENT_TYPE)
         .and_then(|value| value.as_bytes().strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
-    let trailers_only = headers.contains_key("grpc-status");
-    if !grpc && !trailers_only {
+    if !grpc && code.is_none() {
         return Err(Problem::bad_gateway("content type is not application/grpc"));
     }
-    Ok(trailers_only)
+    Ok(code.is_some())
 }
 
 /// The length that a prefix declares.
