@@ -13,6 +13,7 @@ mod attempts;
 mod body;
 mod connection;
 mod pool;
+mod room;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -274,5 +275,14 @@ fn unavailable(service: &str) -> Status {
         DOMAIN,
         "SERVICE_UNAVAILABLE",
         format!("{service} unavailable"),
+    )
+}
+
+/// Of a service that has as many calls as it takes. The call was never sent.
+fn busy(service: &str) -> Status {
+    Refusal::Unavailable { retry_after: RETRY_AFTER }.status(
+        DOMAIN,
+        "SERVICE_BUSY",
+        format!("{service} has as many calls as it takes at once"),
     )
 }

@@ -65,9 +65,9 @@ impl State {
         let mut outgoing = Outgoing { parts, payload };
         let failed = match channel.pool.ready() {
             None => None,
-            Some((at, connection)) => {
+            Some((at, place)) => {
                 let head = outgoing.head();
-                match connection.send(head, &mut outgoing.payload) {
+                match place.send(head, &mut outgoing.payload) {
                     Ok(flight) => {
                         let channel = Arc::clone(channel);
                         return Self::Sent(Sent { channel, flight, at, outgoing: Some(outgoing) });

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::call::Call;
 use crate::timeout;
 
 use super::body::{Payload, ResponseBody};
-use super::connection::{Flight, unprocessed};
-use super::{Inner, REQUEST_ID, deadline_exceeded, unavailable};
+use super::connection::{Flight, Place, unprocessed};
+use super::{Inner, REQUEST_ID, busy, deadline_exceeded, unavailable};
 
 /// The ceiling of methods that are not in the policy table, such as health checks.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -34,6 +35,10 @@ const BACKOFF: Duration = Duration::from_millis(50);
 
 /// How many connections may turn out to be going away before a call is given up: when a service restarts, all of them are.
 const STALE_MAX: u32 = 16;
+
+/// How long a call waits at most for a place on a connection when each has as many calls as its peer takes. Half of the time that the call has left,
+/// when that is less: what waits longer has no time for the work.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -68,6 +73,8 @@ pub(crate) struct Failed {
 pub(crate) enum Failure {
     /// There is no connection.
     Unsent(io::Error),
+    /// Every connection has as many calls as it takes, and had for as long as the call could wait.
+    Full,
     /// The connection takes no more calls.
     Stale(h2::Error),
     /// The connection broke while the answer was waited for: the service may have done the work.
@@ -87,6 +94,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unsent(error) => write!(f, "not sent: {error}"),
+            Self::Full => f.write_str("every connection has as many calls as it takes"),
             Self::Stale(error) => write!(f, "not taken: {error}"),
             Self::Lost(error) => write!(f, "{error}"),
             Self::Refused(_) => f.write_str("the service answered UNAVAILABLE"),
@@ -169,6 +177,8 @@ impl Inner {
                     stale_left -= 1;
                     continue;
                 }
+                // Whoever has waited for so long has waited for all three attempts.
+                Failure::Full => return self.give_up(failure),
                 Failure::Unsent(_) | Failure::Stale(_) | Failure::Lost(_) | Failure::Refused(_) => {}
             }
             last = at;
@@ -187,10 +197,10 @@ impl Inner {
         attempt: u32,
         deadline: Option<Instant>,
     ) -> Result<Response<Body>, Failed> {
-        let unsent = |at| move |error| Failed { failure: Failure::Unsent(error), at };
-        let slot = self.pool.place(last).await.map_err(unsent(None))?;
-        let at = Some(slot.address);
-        let connection = self.pool.connection(&slot).await.map_err(unsent(at))?;
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.or_else(|| timeout::of(&outgoing.parts.headers));
+        let (address, place) = self.place(last, left).await?;
+        let at = Some(address);
         let mut head = outgoing.head();
         if let Some(deadline) = deadline {
             timeout::set(head.headers_mut(), deadline.saturating_duration_since(Instant::now()));
@@ -198,7 +208,7 @@ impl Inner {
         if attempt > 0 {
             head.headers_mut().insert(PREVIOUS_ATTEMPTS, HeaderValue::from(attempt));
         }
-        let sent = connection.send(head, &mut outgoing.payload);
+        let sent = place.send(head, &mut outgoing.payload);
         let mut flight: Flight = sent.map_err(|error| Failed { failure: Failure::Stale(error), at })?;
         let answered = std::future::poll_fn(|cx| flight.poll(cx)).await;
         let response = answered.map_err(|error| Failed { failure: Failure::of_flight(error), at })?;
@@ -211,12 +221,43 @@ impl Inner {
         }
     }
 
-    fn give_up(&self, failure: Failure) -> Result<Response<Body>, Status> {
-        if let Failure::Refused(response) = failure {
-            return Ok(response);
+    /// A place for a call that has so much time `left`: at once where there is one, else when one becomes free in time.
+    async fn place(
+        &self,
+        last: Option<SocketAddr>,
+        left: Option<Duration>,
+    ) -> Result<(SocketAddr, Place), Failed> {
+        if let Some(found) = self.find_place(last).await? {
+            return Ok(found);
         }
-        tracing::warn!(service = &*self.service, error = %failure, "service unavailable");
-        Err(unavailable(&self.service))
+        let until = Instant::now() + left.map_or(PLACE_TIMEOUT, |left| PLACE_TIMEOUT.min(left / 2));
+        let waiting = self.pool.room.wait();
+        loop {
+            let mut freed = pin!(waiting.freed());
+            freed.as_mut().enable();
+            if let Some(found) = self.find_place(last).await? {
+                return Ok(found);
+            }
+            timeout_at(until, freed).await.map_err(|_| Failed { failure: Failure::Full, at: None })?;
+        }
+    }
+
+    async fn find_place(&self, last: Option<SocketAddr>) -> Result<Option<(SocketAddr, Place)>, Failed> {
+        let unsent = |at| move |error| Failed { failure: Failure::Unsent(error), at };
+        let slot = self.pool.slot(last).await.map_err(unsent(None))?;
+        let connection = self.pool.connection(&slot).await.map_err(unsent(Some(slot.address)))?;
+        Ok(connection.place().map(|place| (slot.address, place)))
+    }
+
+    fn give_up(&self, failure: Failure) -> Result<Response<Body>, Status> {
+        let reason = failure.to_string();
+        let status = match failure {
+            Failure::Refused(response) => return Ok(response),
+            Failure::Full => busy(&self.service),
+            Failure::Unsent(_) | Failure::Stale(_) | Failure::Lost(_) => unavailable(&self.service),
+        };
+        tracing::warn!(service = &*self.service, error = reason, "service unavailable");
+        Err(status)
     }
 }
 

@@ -4,9 +4,11 @@
 //! the answer read by whoever waits for it.
 
 use std::any::Any;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Security;
 use super::body::{self, Payload};
+use super::room::{Places, Room};
 
 /// How long a connection to one address may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,10 +50,15 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The largest header of a response, in bytes.
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 
-/// What the peer may send ahead on one stream and on the connection, in bytes: a reader that stands still must not stop the others, and what it leaves
-/// unread must fit in memory.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// What the peer may send ahead on one stream, in bytes: what a reader that stands still leaves unread.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Calls on one connection at a time, at most. What the peer may send ahead on the connection is so much that readers that stand still, as many as can
+/// be, leave enough for one that does not; and what all of them leave unread, 32 MiB, must fit in memory.
+const STREAMS_MAX: u16 = 512;
+
+/// Calls on a new connection, until the peer says how many it takes. None should take fewer (RFC 9113, section 6.5.2).
+const STREAMS_FIRST: u16 = 100;
 
 /// The largest frame that is taken: most messages come in one.
 const MAX_FRAME_BYTES: u32 = 64 * 1024;
@@ -73,16 +81,20 @@ pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     /// Set when nothing more can be sent.
     ended: Arc<AtomicBool>,
-    in_flight: AtomicUsize,
-    cancelled: mpsc::Sender<Box<dyn Any + Send>>,
+    places: Arc<Places>,
+    cancelled: mpsc::Sender<Cancelled>,
 }
 
 impl Connection {
-    /// Connects to `address`.
-    pub(crate) async fn open(address: SocketAddr, security: &Security) -> io::Result<Arc<Self>> {
+    /// Connects to `address`. Calls that find no place on it wait in `room`.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        security: &Security,
+        room: &Arc<Room>,
+    ) -> io::Result<Arc<Self>> {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
         set_options(&stream)?;
-        timeout(HANDSHAKE_TIMEOUT, secured(stream, security)).await?
+        timeout(HANDSHAKE_TIMEOUT, secured(stream, security, room)).await?
     }
 
     /// Whether a call may be sent, as far as is known.
@@ -90,22 +102,45 @@ impl Connection {
         !self.ended.load(Ordering::Relaxed)
     }
 
+    /// Calls that are waited for.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.places.in_flight()
     }
 
+    /// How busy it is: calls that are waited for, and those that are still to be cancelled.
+    pub(crate) fn load(&self) -> usize {
+        self.places.taken()
+    }
+
+    /// Whether it takes another call, as far as is known.
+    pub(crate) fn has_room(&self) -> bool {
+        self.places.has_room()
+    }
+
+    /// A place for one call, if there is one.
+    pub(crate) fn place(self: &Arc<Self>) -> Option<Place> {
+        self.places.take().then(|| Place(Arc::clone(self)))
+    }
+
+    /// Cancels a call when its turn comes, by dropping what is held of it.
+    fn cancel(&self, call: impl Any + Send, place: Place) {
+        self.places.begin_cancelling();
+        let cancelled = Cancelled { _call: Box::new(call), _place: Cancelling(place) };
+        // When too many wait it is dropped here, and cancelled at once.
+        let _too_many = self.cancelled.try_send(cancelled);
+    }
+}
+
+/// A place for one call on a connection, which it keeps open.
+pub(crate) struct Place(Arc<Connection>);
+
+impl Place {
     /// Sends a request. When that fails nothing of it was written and `payload` is as before.
-    pub(crate) fn send(
-        self: &Arc<Self>,
-        head: Request<()>,
-        payload: &mut Payload,
-    ) -> Result<Flight, h2::Error> {
+    pub(crate) fn send(self, head: Request<()>, payload: &mut Payload) -> Result<Flight, h2::Error> {
         let empty = payload.is_empty();
-        let sent = self.sender.clone().send_request(head, empty);
-        let (response, mut stream) = sent.inspect_err(|_| self.ended.store(true, Ordering::Relaxed))?;
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let mut flight =
-            Flight { response: Some(response), upload: None, counted: InFlight(Arc::clone(self)) };
+        let sent = self.0.sender.clone().send_request(head, empty);
+        let (response, mut stream) = sent.inspect_err(|_| self.0.ended.store(true, Ordering::Relaxed))?;
+        let mut flight = Flight { response: Some(response), upload: None, place: Some(self) };
         match payload {
             Payload::Whole(bytes) if !empty => stream.send_data(bytes.clone(), true)?,
             Payload::Whole(_) => {}
@@ -120,10 +155,31 @@ impl Connection {
         Ok(flight)
     }
 
-    /// Cancels a call when its turn comes, by dropping what is held of it.
-    fn cancel(&self, call: Box<dyn Any + Send>) {
-        // When too many wait it is dropped here, and cancelled at once.
-        let _too_many = self.cancelled.try_send(call);
+    /// Cancels the call by dropping what is held of it, and gives the place back then.
+    fn cancel(self, call: impl Any + Send) {
+        let connection = Arc::clone(&self.0);
+        connection.cancel(call, self);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.places.give_back();
+    }
+}
+
+/// A call that nobody waits for any more. It is cancelled by dropping it, and has its place until then.
+struct Cancelled {
+    _call: Box<dyn Any + Send>,
+    _place: Cancelling,
+}
+
+/// The place of a call that is to be cancelled.
+struct Cancelling(Place);
+
+impl Drop for Cancelling {
+    fn drop(&mut self) {
+        self.0.0.places.end_cancelling();
     }
 }
 
@@ -131,27 +187,28 @@ impl Connection {
 pub(crate) struct Flight {
     response: Option<ResponseFuture>,
     upload: Option<Upload>,
-    counted: InFlight,
+    /// `None` when the answer has it.
+    place: Option<Place>,
 }
 
 impl Flight {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<Download>, h2::Error>> {
-        use std::future::Future as _;
-
         let Some(response) = &mut self.response else { return Poll::Pending };
-        let answered = ready!(std::pin::Pin::new(response).poll(cx));
+        let answered = ready!(Pin::new(response).poll(cx));
         self.response = None;
-        let (upload, counted) = (self.upload.take(), self.counted.another());
-        Poll::Ready(answered.map(|response| {
-            response.map(|stream| Download { stream: Some(stream), _upload: upload, counted })
-        }))
+        let (upload, place) = (self.upload.take(), self.place.take());
+        Poll::Ready(
+            answered.map(|response| {
+                response.map(|stream| Download { stream: Some(stream), _upload: upload, place })
+            }),
+        )
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if let Some(response) = self.response.take() {
-            self.counted.0.cancel(Box::new(response));
+        if let Some((response, place)) = self.response.take().zip(self.place.take()) {
+            place.cancel(response);
         }
     }
 }
@@ -160,7 +217,8 @@ impl Drop for Flight {
 pub(crate) struct Download {
     stream: Option<RecvStream>,
     _upload: Option<Upload>,
-    counted: InFlight,
+    /// `None` when it is dropped.
+    place: Option<Place>,
 }
 
 impl Download {
@@ -181,8 +239,9 @@ impl Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        if let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) {
-            self.counted.0.cancel(Box::new(stream));
+        let stream = self.stream.take().filter(|stream| !stream.is_end_stream());
+        if let Some((stream, place)) = stream.zip(self.place.take()) {
+            place.cancel(stream);
         }
     }
 }
@@ -193,22 +252,6 @@ struct Upload(AbortHandle);
 impl Drop for Upload {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// Counts a call as in flight, and keeps the connection open for it.
-struct InFlight(Arc<Connection>);
-
-impl InFlight {
-    fn another(&self) -> Self {
-        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -227,25 +270,28 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn secured(stream: TcpStream, security: &Security) -> io::Result<Arc<Connection>> {
+async fn secured(stream: TcpStream, security: &Security, room: &Arc<Room>) -> io::Result<Arc<Connection>> {
     let (config, name) = match security {
-        Security::Clear => return handshake(stream).await,
+        Security::Clear => return handshake(stream, STREAMS_MAX, room).await,
         Security::Tls { client, server_name } => (client.config().await, server_name.clone()),
         Security::Mesh { identity, service } => {
             let name = ServerName::try_from(service.name().to_owned()).map_err(io::Error::other)?;
             (identity.client_config(service.name()), name)
         }
     };
-    handshake(TlsConnector::from(config).connect(name, stream).await?).await
+    handshake(TlsConnector::from(config).connect(name, stream).await?, STREAMS_MAX, room).await
 }
 
-async fn handshake<S>(stream: S) -> io::Result<Arc<Connection>>
+/// A connection for `streams_max` calls at a time, if the peer takes as many.
+async fn handshake<S>(stream: S, streams_max: u16, room: &Arc<Room>) -> io::Result<Arc<Connection>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, mut connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        // One more than there can be that stand still.
+        .initial_connection_window_size((u32::from(streams_max) + 1) * STREAM_WINDOW)
+        .initial_max_send_streams(usize::from(STREAMS_FIRST))
         .max_frame_size(MAX_FRAME_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .data_frame_budget(SMALL_FRAMES_BUDGET)
@@ -260,17 +306,27 @@ where
     let pings = connection.ping_pong();
     let (cancelled, to_cancel) = mpsc::channel(RESETS_WAITING_MAX);
     let ended = Arc::new(AtomicBool::new(false));
+    let places =
+        Arc::new(Places::new(Arc::clone(room), usize::from(streams_max), usize::from(STREAMS_FIRST)));
     let gone = CancellationToken::new();
 
     let end = End { ended: Arc::clone(&ended), _gone: gone.clone().drop_guard() };
     #[expect(clippy::disallowed_methods, reason = "ends with the connection, and nobody waits for that")]
-    let driver = tokio::spawn(async move {
-        let _end = end;
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection ended");
+    let driver = tokio::spawn({
+        let places = Arc::clone(&places);
+        async move {
+            let _end = end;
+            let driven = poll_fn(|cx| {
+                let ended = Pin::new(&mut connection).poll(cx);
+                places.set_limit(connection.max_concurrent_send_streams());
+                ended
+            });
+            if let Err(error) = driven.await {
+                tracing::debug!(%error, "connection ended");
+            }
         }
     });
-    let opened = Arc::new(Connection { sender, ended, in_flight: AtomicUsize::new(0), cancelled });
+    let opened = Arc::new(Connection { sender, ended, places, cancelled });
     let keeper =
         Keeper { connection: Arc::downgrade(&opened), pings, to_cancel, driver: driver.abort_handle() };
     #[expect(clippy::disallowed_methods, reason = "ends with the connection, and nobody waits for that")]
@@ -296,7 +352,7 @@ impl Drop for End {
 struct Keeper {
     connection: Weak<Connection>,
     pings: Option<PingPong>,
-    to_cancel: mpsc::Receiver<Box<dyn Any + Send>>,
+    to_cancel: mpsc::Receiver<Cancelled>,
     driver: AbortHandle,
 }
 
@@ -315,7 +371,7 @@ impl Keeper {
                 }
                 _ = ticks.tick() => {
                     let Some(connection) = self.connection.upgrade() else { return };
-                    if connection.in_flight() > 0 && !self.answers().await {
+                    if connection.load() > 0 && !self.answers().await {
                         tracing::debug!("the peer does not answer pings");
                         return self.driver.abort();
                     }
@@ -329,3 +385,6 @@ impl Keeper {
         matches!(timeout(KEEP_ALIVE_TIMEOUT, pings.ping(Ping::opaque())).await, Ok(Ok(_)))
     }
 }
+
+#[cfg(test)]
+mod tests;

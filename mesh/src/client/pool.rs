@@ -11,7 +11,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::uri::Authority;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{CONNECT_TIMEOUT, Connection};
+use super::connection::{CONNECT_TIMEOUT, Connection, Place};
+use super::room::Room;
 use super::{ConnectionState, Security};
 
 /// How long an address is avoided that no connection could be made to.
@@ -32,6 +33,8 @@ pub(crate) struct Pool {
     turn: AtomicUsize,
     /// How many connections have been made.
     made: Arc<AtomicU64>,
+    /// Where calls wait when every connection has as many as it takes.
+    pub(crate) room: Arc<Room>,
 }
 
 /// The names among the addresses, which have to be looked up now and then.
@@ -75,6 +78,7 @@ impl Pool {
             names,
             turn: AtomicUsize::new(0),
             made: Arc::default(),
+            room: Arc::default(),
         };
         pool.use_addresses(&literal);
         pool
@@ -97,8 +101,9 @@ impl Pool {
         self.slots.load().iter().map(state).collect()
     }
 
-    /// The less busy of two connections that are open, or any that is; `None` when none is. What is found missing is made in the background.
-    pub(crate) fn ready(self: &Arc<Self>) -> Option<(SocketAddr, Arc<Connection>)> {
+    /// A place on the less busy of two connections that are open, or on any that has one; `None` when none has. What is found missing is made in the
+    /// background.
+    pub(crate) fn ready(self: &Arc<Self>) -> Option<(SocketAddr, Place)> {
         self.look_up_when_stale();
         let slots = self.slots.load();
         let (first, second) = self.draw(slots.len())?;
@@ -109,12 +114,14 @@ impl Pool {
                 self.open_aside(slot);
             }
         }
-        match (one, other) {
-            (Some(one), Some(other)) if other.in_flight() < one.in_flight() => Some((second.address, other)),
-            (Some(one), _) => Some((first.address, one)),
-            (None, Some(other)) => Some((second.address, other)),
-            (None, None) => slots.iter().find_map(|slot| Some((slot.address, slot.open_connection()?))),
-        }
+        let (slot, chosen) = match (one, other) {
+            (Some(one), Some(other)) if other.load() < one.load() => (second, Some(other)),
+            (Some(one), _) => (first, Some(one)),
+            (None, other) => (second, other),
+        };
+        let placed = chosen.and_then(|connection| Some((slot.address, connection.place()?)));
+        placed
+            .or_else(|| slots.iter().find_map(|slot| Some((slot.address, slot.open_connection()?.place()?))))
     }
 
     /// Two different places out of so many, if there are two.
@@ -125,20 +132,24 @@ impl Pool {
         Some((first, (first + step) % slots))
     }
 
-    /// A place to send a call, but not at the address `last`, which has just failed: with an open connection, or else one that may be opened.
-    pub(crate) async fn place(self: &Arc<Self>, last: Option<SocketAddr>) -> io::Result<Arc<Slot>> {
+    /// Where to send a call, but not to the address `last`, which has just failed: to an open connection that takes it, or else to one that may be
+    /// opened, or else to any: one that takes no more calls now, rather than one that could not be opened a moment ago.
+    pub(crate) async fn slot(self: &Arc<Self>, last: Option<SocketAddr>) -> io::Result<Arc<Slot>> {
         self.look_up_first().await?;
         let slots = self.slots.load_full();
         let (from, _) = self.draw(slots.len()).ok_or(io::ErrorKind::NotFound)?;
         let now = Instant::now();
         let in_turn = || slots[from..].iter().chain(&slots[..from]);
         let elsewhere = |slot: &&Arc<Slot>| last.is_none_or(|last| slot.address != last);
+        let with_room = |slot: &Arc<Slot>| slot.open_connection().filter(|connection| connection.has_room());
         let chosen = in_turn()
             .filter(elsewhere)
-            .filter_map(|slot| Some((slot.open_connection()?.in_flight(), slot)))
-            .min_by_key(|(in_flight, _)| *in_flight)
+            .filter_map(|slot| Some((with_room(slot)?.load(), slot)))
+            .min_by_key(|(load, _)| *load)
             .map(|(_, slot)| slot)
-            .or_else(|| in_turn().filter(elsewhere).find(|slot| !slot.avoided(now)))
+            .or_else(|| in_turn().filter(elsewhere).find(|slot| slot.is_shut() && !slot.avoided(now)))
+            .or_else(|| in_turn().find(|slot| with_room(slot).is_some()))
+            .or_else(|| in_turn().find(|slot| !slot.is_shut()))
             .or_else(|| in_turn().find(elsewhere))
             .or_else(|| in_turn().next());
         chosen.cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -149,7 +160,7 @@ impl Pool {
         if let Some(open) = slot.open_connection() {
             return Ok(open);
         }
-        let connection = slot.open(&self.security).await?;
+        let connection = slot.open(&self.security, &self.room).await?;
         // The others at this address will be of use soon, too.
         for other in self.slots.load().iter().filter(|other| other.address == slot.address) {
             if other.open_connection().is_none() {
@@ -167,7 +178,7 @@ impl Pool {
         let (pool, slot) = (Arc::clone(self), Arc::clone(slot));
         #[expect(clippy::disallowed_methods, reason = "ends with the attempt, which is bounded")]
         tokio::spawn(async move {
-            if let Err(error) = slot.open(&pool.security).await {
+            if let Err(error) = slot.open(&pool.security, &pool.room).await {
                 tracing::debug!(service = &*pool.service, address = %slot.address, %error, "cannot connect");
             }
         });
@@ -260,6 +271,10 @@ impl Slot {
         self.connection.load().as_ref().filter(|connection| connection.is_open()).cloned()
     }
 
+    fn is_shut(&self) -> bool {
+        self.open_connection().is_none()
+    }
+
     /// Whether connecting failed a moment ago.
     fn avoided(&self, now: Instant) -> bool {
         self.failed_at().is_some_and(|at| now < at + AVOIDED_FOR)
@@ -273,7 +288,7 @@ impl Slot {
         *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    async fn open(&self, security: &Security) -> io::Result<Arc<Connection>> {
+    async fn open(&self, security: &Security, room: &Arc<Room>) -> io::Result<Arc<Connection>> {
         let asked_at = Instant::now();
         let _one_at_a_time = self.opening.lock().await;
         if let Some(open) = self.open_connection() {
@@ -283,12 +298,13 @@ impl Slot {
         if self.failed_at().is_some_and(|at| at > asked_at) {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let opened = Connection::open(self.address, security).await;
+        let opened = Connection::open(self.address, security, room).await;
         self.set_failed_at(opened.is_err().then(Instant::now));
         let connection = opened?;
         self.made.fetch_add(1, Ordering::Relaxed);
         // The old one, if any, goes on with what is in flight on it.
         self.connection.store(Some(Arc::clone(&connection)));
+        room.changed();
         Ok(connection)
     }
 }

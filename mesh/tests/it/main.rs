@@ -1,6 +1,7 @@
 //! Tests of the shared library against real parts.
 
 mod accept;
+mod busy;
 mod calls;
 mod channel;
 mod database;
