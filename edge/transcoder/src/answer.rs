@@ -156,11 +156,15 @@ async fn unary(
     let end = within(ask.deadline, messages.next()).await.and_then(|next| next);
     let mut trailers = HeaderMap::new();
     if let Some(all) = messages.trailers() {
-        upstream::answered(shared, entry, Naming::Prefixed, all, &mut trailers);
-    }
-    if !trailers.is_empty() && (end.is_err() || !takes_trailers(parts)) {
         // They have come before the head is sent, so that they can be part of it.
-        answered.extend(std::mem::take(&mut trailers));
+        let in_head = end.is_err() || !takes_trailers(parts);
+        upstream::answered(
+            shared,
+            entry,
+            Naming::Prefixed,
+            all,
+            if in_head { answered } else { &mut trailers },
+        );
     }
     if let Next::Message(_) = end.map_err(|problem| upstream::at_deadline(problem, ask.deadline))? {
         return Err(Problem::bad_gateway("a unary call answered two messages"));

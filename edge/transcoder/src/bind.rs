@@ -1,13 +1,27 @@
-//! Fields that come from the path, the query or the host, added to the wire bytes of a request.
+//! Fields that come from the path, the query or the host, as wire bytes that are added to a request.
+//!
+//! They are bound once, whatever they are added to: [`Binder`] takes them one by one, and the [`Bound`] that it makes joins a
+//! message, or each message of a stream, in one look through it.
 //!
 //! A nested field is added as one more occurrence of the messages around it: by the wire format, occurrences of a message
 //! merge.
 
+mod places;
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use self::places::{Place, Places, ROOT};
 use crate::json::parse::{ParseOptions, second_of_oneof};
 use crate::json::text::{put_text, put_text_message};
-use crate::table::{Field, Label, Message, Tables, Type};
+use crate::table::{Field, Label, Tables, Type};
 use crate::violation::Violation;
 use crate::wire::{self, Reader, close_len, open_len, put_tag};
+
+/// A field by the indices of the fields that lead to it.
+pub(crate) type Path = SmallVec<[usize; 4]>;
 
 /// The field at a path of indices.
 pub(crate) fn field_at<'t>(tables: &'t Tables, message: usize, path: &[usize]) -> Option<&'t Field> {
@@ -20,112 +34,75 @@ pub(crate) fn field_at<'t>(tables: &'t Tables, message: usize, path: &[usize]) -
     }
 }
 
-/// Sets fields of one request message.
-pub(crate) struct Binder<'t, 'o> {
-    pub(crate) tables: &'t Tables,
-    /// Table index of the request message.
-    pub(crate) message: usize,
-    /// The request so far; its message begins at `start`.
-    pub(crate) out: &'o mut Vec<u8>,
-    pub(crate) start: usize,
-    pub(crate) options: ParseOptions,
-    value: Vec<u8>,
-}
-
-/// What the request already says about a field.
+/// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probe {
-    Absent,
-    Same,
-    Different,
-    /// Another member of its oneof is set.
-    OtherMember,
+pub(crate) enum Source {
+    /// The path or the host. It may say what the query says too.
+    Given,
+    /// A parameter of the query, which may name a singular field once.
+    Query,
 }
 
-impl<'t, 'o> Binder<'t, 'o> {
-    pub(crate) fn new(
-        tables: &'t Tables,
-        message: usize,
-        out: &'o mut Vec<u8>,
-        start: usize,
-        options: ParseOptions,
-    ) -> Self {
-        Self { tables, message, out, start, options, value: Vec::new() }
+const TWICE: &str = "is given twice";
+
+const TWO_VALUES: &str = "is given two values, by the path, the query, a header or the body";
+
+/// Binds fields of one type of request.
+pub(crate) struct Binder<'t> {
+    tables: &'t Tables,
+    options: ParseOptions,
+    bound: Bound,
+    /// The entries of maps so far: the path of the map, and the wire bytes of the key, which `1` and `1e0` share.
+    entries: HashSet<(Path, Vec<u8>)>,
+}
+
+/// What is bound.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Table index of the request message.
+    message: usize,
+    /// An occurrence of each field.
+    wire: Vec<u8>,
+    places: Places,
+}
+
+impl<'t> Binder<'t> {
+    /// For the message of table index `message`. `length` is about how many bytes will be bound.
+    pub(crate) fn new(tables: &'t Tables, message: usize, length: usize, options: ParseOptions) -> Self {
+        let bound = Bound { message, wire: Vec::with_capacity(length), places: Places::default() };
+        Self { tables, options, bound, entries: HashSet::new() }
+    }
+
+    pub(crate) fn tables(&self) -> &'t Tables {
+        self.tables
+    }
+
+    /// Table index of the request message.
+    pub(crate) fn message(&self) -> usize {
+        self.bound.message
+    }
+
+    pub(crate) fn finish(self) -> Bound {
+        self.bound
     }
 
     /// Sets the field at `path`, called `name` in errors, to what `text` stands for; adds an element when it is repeated.
     /// The same value may be there already, another may not.
-    pub(crate) fn set(&mut self, path: &[usize], name: &str, text: &str) -> Result<(), Violation> {
-        let Some(field) = field_at(self.tables, self.message, path) else {
+    pub(crate) fn set(
+        &mut self,
+        path: &[usize],
+        name: &str,
+        text: &str,
+        source: Source,
+    ) -> Result<(), Violation> {
+        let Some(field) = field_at(self.tables, self.bound.message, path) else {
             return Err(Violation::at(name, "is not a field of the request"));
         };
-        let mut value = std::mem::take(&mut self.value);
-        value.clear();
-        let written = self.put_value(field, text, &mut value).map_err(|fault| fault.under(name));
-        let bound = written.and_then(|()| self.set_raw(path, name, &value));
-        self.value = value;
-        bound
-    }
-
-    /// As [`Self::set`], with the bytes that follow the tag.
-    pub(crate) fn set_raw(&mut self, path: &[usize], name: &str, value: &[u8]) -> Result<(), Violation> {
-        let singular = field_at(self.tables, self.message, path).is_some_and(|field| field.label.singular());
-        match probe(self.tables, self.message, &self.out[self.start..], path, value) {
-            Probe::Same if singular => return Ok(()),
-            Probe::Different if singular => {
-                return Err(Violation::at(
-                    name,
-                    "is given two values, by the path, the query, a header or the body",
-                ));
-            }
-            Probe::OtherMember => {
-                return Err(self.other_member(path, name));
-            }
-            Probe::Absent | Probe::Same | Probe::Different => {}
-        }
-        append(self.tables, self.message, self.out, path, value);
-        Ok(())
-    }
-
-    fn other_member(&self, path: &[usize], name: &str) -> Violation {
-        let parent = parent_of(self.tables, self.message, path);
-        match field_at(self.tables, self.message, path).and_then(|field| Some((field, field.oneof?))) {
-            Some((field, oneof)) => Violation::at(name, second_of_oneof(parent, field, oneof).rule()),
-            None => Violation::at(name, "is a second member of a oneof"),
-        }
-    }
-
-    fn put_value(&self, field: &Field, text: &str, value: &mut Vec<u8>) -> Result<(), Violation> {
-        match field.ty {
-            Type::Scalar(scalar) => {
-                put_text(self.tables, value, scalar, text).map(drop).map_err(Violation::new)
-            }
-            Type::Message(index) => {
-                let open = open_len(value);
-                put_text_message(self.tables, index, text, value, self.options)?;
-                close_len(value, open);
-                Ok(())
-            }
-            Type::Group(_) => Err(Violation::new("is a message: set its fields by `name.field=`")),
-        }
-    }
-
-    /// Key and value of the map at `path`.
-    fn entry_fields(&self, path: &[usize], name: &str) -> Result<&'t [Field; 2], Violation> {
-        let map = field_at(self.tables, self.message, path).filter(|field| field.label == Label::Map);
-        let entry = match map.map(|field| field.ty) {
-            Some(Type::Message(entry)) => self.tables.messages[entry].fields.first_chunk(),
-            Some(Type::Scalar(_) | Type::Group(_)) | None => None,
-        };
-        entry.ok_or_else(|| Violation::at(name, "is not a map"))
-    }
-
-    /// The wire bytes of a key of the map at `path`.
-    pub(crate) fn entry_key(&self, path: &[usize], name: &str, key: &str) -> Result<Vec<u8>, Violation> {
-        let [field, _] = self.entry_fields(path, name)?;
-        let mut bytes = Vec::with_capacity(key.len() + 1);
-        self.put_value(field, key, &mut bytes).map_err(|fault| fault.under_key(key).under(name))?;
-        Ok(bytes)
+        let (start, opens) = self.open(path);
+        let from = self.bound.wire.len();
+        put_value(self.tables, field, text, &mut self.bound.wire, self.options)
+            .map_err(|fault| fault.under(name))?;
+        self.close(path, name, start..from, &opens, source)
     }
 
     /// Adds an entry to the map at `path`.
@@ -137,83 +114,238 @@ impl<'t, 'o> Binder<'t, 'o> {
         text: &str,
     ) -> Result<(), Violation> {
         let [key_field, value_field] = self.entry_fields(path, name)?;
-        let mut bytes = Vec::with_capacity(key.len() + text.len() + 8);
-        let open = open_len(&mut bytes);
-        for (field, text) in [(key_field, key), (value_field, text)] {
-            let wire_type = match field.ty {
-                Type::Scalar(scalar) => scalar.wire_type(),
-                Type::Message(_) | Type::Group(_) => wire::LEN,
-            };
-            put_tag(&mut bytes, field.number, wire_type);
-            self.put_value(field, text, &mut bytes).map_err(|fault| fault.under_key(key).under(name))?;
+        let (start, opens) = self.open(path);
+        let out = &mut self.bound.wire;
+        let from = out.len();
+        let open = open_len(out);
+        put_tag(out, key_field.number, wire_type(key_field));
+        let key_from = out.len();
+        let fault_at = |fault: Violation| fault.under_key(key).under(name);
+        put_value(self.tables, key_field, key, out, self.options).map_err(fault_at)?;
+        if !self.entries.insert((path.into(), out[key_from..].to_vec())) {
+            return Err(Violation::at(&format!("{name}[{key}]"), TWICE));
         }
-        close_len(&mut bytes, open);
-        self.set_raw(path, name, &bytes)
+        put_tag(out, value_field.number, wire_type(value_field));
+        put_value(self.tables, value_field, text, out, self.options).map_err(fault_at)?;
+        close_len(out, open);
+        self.close(path, name, start..from, &opens, Source::Query)
     }
-}
 
-fn parent_of<'t>(tables: &'t Tables, message: usize, path: &[usize]) -> &'t Message {
-    let mut parent = &tables.messages[message];
-    for &index in &path[..path.len().saturating_sub(1)] {
-        if let Type::Message(inner) = parent.fields[index].ty {
-            parent = &tables.messages[inner];
-        }
-    }
-    parent
-}
-
-fn probe(tables: &Tables, message: usize, bytes: &[u8], path: &[usize], value: &[u8]) -> Probe {
-    let table = &tables.messages[message];
-    let Some((&index, inner_path)) = path.split_first() else { return Probe::Absent };
-    let field = &table.fields[index];
-    let mut result = Probe::Absent;
-    let mut reader = Reader::new(bytes);
-    while !reader.is_empty() {
-        // The bytes are our own, so a malformed one cannot occur; were it to, the upstream would refuse the request.
-        let Ok((number, wire_type)) = reader.tag() else { return Probe::Absent };
-        let at = reader.position();
-        let mut content = reader.clone();
-        if reader.skip(number, wire_type, 0).is_err() {
-            return Probe::Absent;
-        }
-        let found = if number != field.number {
-            let clash = field.oneof.is_some()
-                && table.by_number(number).is_some_and(|other| table.fields[other].oneof == field.oneof);
-            if clash { Probe::OtherMember } else { Probe::Absent }
-        } else if inner_path.is_empty() {
-            if bytes[at..reader.position()] == *value { Probe::Same } else { Probe::Different }
-        } else if let (Type::Message(inner), Ok(content)) = (field.ty, content.bytes()) {
-            probe(tables, inner, content, inner_path, value)
-        } else {
-            Probe::Absent
+    /// Key and value of the map at `path`.
+    fn entry_fields(&self, path: &[usize], name: &str) -> Result<&'t [Field; 2], Violation> {
+        let map = field_at(self.tables, self.bound.message, path).filter(|field| field.label == Label::Map);
+        let entry = match map.map(|field| field.ty) {
+            Some(Type::Message(entry)) => self.tables.messages[entry].fields.first_chunk(),
+            Some(Type::Scalar(_) | Type::Group(_)) | None => None,
         };
-        match found {
-            Probe::Different | Probe::OtherMember => return found,
-            Probe::Same => result = Probe::Same,
-            Probe::Absent => {}
-        }
+        entry.ok_or_else(|| Violation::at(name, "is not a map"))
     }
-    result
+
+    /// Writes everything that comes before the value at `path`: returns where that begins, and the lengths to be filled in.
+    fn open(&mut self, path: &[usize]) -> (usize, Path) {
+        let out = &mut self.bound.wire;
+        let start = out.len();
+        let mut opens = Path::new();
+        let mut message = self.bound.message;
+        for (depth, &index) in path.iter().enumerate() {
+            let field = &self.tables.messages[message].fields[index];
+            put_tag(out, field.number, wire_type(field));
+            if depth + 1 < path.len()
+                && let Type::Message(inner) = field.ty
+            {
+                opens.push(open_len(out));
+                message = inner;
+            }
+        }
+        (start, opens)
+    }
+
+    /// Keeps the value that was written at the end of `before`, unless it is there already.
+    fn close(
+        &mut self,
+        path: &[usize],
+        name: &str,
+        before: Range<usize>,
+        opens: &[usize],
+        source: Source,
+    ) -> Result<(), Violation> {
+        let Bound { message, wire, places } = &mut self.bound;
+        let length = wire.len() - before.end;
+        let mut table = &self.tables.messages[*message];
+        let mut parent = ROOT;
+        for (depth, &index) in path.iter().enumerate() {
+            let field = &table.fields[index];
+            if let Some(oneof) = field.oneof {
+                match places.find((parent, table.fields.len() + oneof)) {
+                    None => {
+                        places.add((parent, table.fields.len() + oneof), Place::Member(index));
+                    }
+                    Some((_, Place::Member(member))) if *member == index => {}
+                    Some(_) => {
+                        return Err(Violation::at(name, second_of_oneof(table, field, oneof).rule()));
+                    }
+                }
+            }
+            if depth + 1 < path.len() {
+                parent = match places.find((parent, index)) {
+                    Some((around, _)) => around,
+                    None => places.add((parent, index), Place::Around),
+                };
+                if let Type::Message(inner) = field.ty {
+                    table = &self.tables.messages[inner];
+                }
+            } else if field.label.singular() {
+                let value = &wire[before.end..];
+                match places.find_mut((parent, index)) {
+                    None => {}
+                    Some(Place::Value { queried: true, .. }) if source == Source::Query => {
+                        return Err(Violation::at(name, TWICE));
+                    }
+                    Some(Place::Value { occurrence, length, queried })
+                        if wire[occurrence.end - *length..occurrence.end] == *value =>
+                    {
+                        *queried |= source == Source::Query;
+                        wire.truncate(before.start);
+                        return Ok(());
+                    }
+                    Some(_) => return Err(Violation::at(name, TWO_VALUES)),
+                }
+            }
+        }
+        for open in opens.iter().rev() {
+            close_len(wire, *open);
+        }
+        if field_at(self.tables, *message, path).is_some_and(|field| field.label.singular()) {
+            let occurrence = before.start..wire.len();
+            let index = path.last().copied().unwrap_or_default();
+            places
+                .add((parent, index), Place::Value { occurrence, length, queried: source == Source::Query });
+        }
+        Ok(())
+    }
 }
 
-fn append(tables: &Tables, message: usize, out: &mut Vec<u8>, path: &[usize], value: &[u8]) {
-    let Some((&index, inner_path)) = path.split_first() else { return };
-    let field = &tables.messages[message].fields[index];
-    match (inner_path.is_empty(), field.ty) {
-        (true, Type::Scalar(scalar)) => {
-            put_tag(out, field.number, scalar.wire_type());
-            out.extend_from_slice(value);
-        }
-        (true, Type::Message(_) | Type::Group(_)) => {
-            put_tag(out, field.number, wire::LEN);
-            out.extend_from_slice(value);
-        }
-        (false, Type::Message(inner)) => {
-            put_tag(out, field.number, wire::LEN);
-            let open = open_len(out);
-            append(tables, inner, out, inner_path, value);
-            close_len(out, open);
-        }
-        (false, Type::Group(_) | Type::Scalar(_)) => {}
+fn wire_type(field: &Field) -> u8 {
+    match field.ty {
+        Type::Scalar(scalar) => scalar.wire_type(),
+        Type::Message(_) | Type::Group(_) => wire::LEN,
     }
 }
+
+/// Appends what follows the tag.
+fn put_value(
+    tables: &Tables,
+    field: &Field,
+    text: &str,
+    out: &mut Vec<u8>,
+    options: ParseOptions,
+) -> Result<(), Violation> {
+    match field.ty {
+        Type::Scalar(scalar) => put_text(tables, out, scalar, text).map(drop).map_err(Violation::new),
+        Type::Message(index) => {
+            let open = open_len(out);
+            put_text_message(tables, index, text, out, options)?;
+            close_len(out, open);
+            Ok(())
+        }
+        Type::Group(_) => Err(Violation::new("is a message: set its fields by `name.field=`")),
+    }
+}
+
+impl Bound {
+    /// Whether nothing is bound.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wire.is_empty()
+    }
+
+    /// How many bytes [`Self::join`] adds at most.
+    pub(crate) fn len(&self) -> usize {
+        self.wire.len()
+    }
+
+    /// Adds the fields to the message that `out` holds from `start` on. It may have them already, with the same values.
+    ///
+    /// # Errors
+    ///
+    /// A field that the message has with another value, or another member of its oneof.
+    pub(crate) fn join(&self, tables: &Tables, out: &mut Vec<u8>, start: usize) -> Result<(), Violation> {
+        let mut same: SmallVec<[Range<usize>; 4]> = SmallVec::new();
+        if !self.places.is_empty() && out.len() > start {
+            self.compare(tables, self.message, ROOT, &out[start..], &mut same)?;
+        }
+        same.sort_unstable_by_key(|occurrence| occurrence.start);
+        same.dedup();
+        let mut from = 0;
+        for occurrence in same {
+            out.extend_from_slice(&self.wire[from..occurrence.start]);
+            from = occurrence.end;
+        }
+        out.extend_from_slice(&self.wire[from..]);
+        Ok(())
+    }
+
+    /// Collects in `same` what `bytes`, the message that is `parent`, have already.
+    fn compare(
+        &self,
+        tables: &Tables,
+        message: usize,
+        parent: usize,
+        bytes: &[u8],
+        same: &mut SmallVec<[Range<usize>; 4]>,
+    ) -> Result<(), Violation> {
+        let table = &tables.messages[message];
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            // What a client sent as wire bytes may be malformed, which is for the upstream to say.
+            let Ok((number, wire_type)) = reader.tag() else { return Ok(()) };
+            let at = reader.position();
+            let mut content = reader.clone();
+            if reader.skip(number, wire_type, 0).is_err() {
+                return Ok(());
+            }
+            let Some(index) = table.by_number(number) else { continue };
+            let field = &table.fields[index];
+            if let Some(oneof) = field.oneof
+                && let Some((_, Place::Member(member))) =
+                    self.places.find((parent, table.fields.len() + oneof))
+                && *member != index
+            {
+                let rule = second_of_oneof(table, &table.fields[*member], oneof);
+                return Err(Violation::at(&self.name(tables, parent, *member), rule.rule()));
+            }
+            match self.places.find((parent, index)) {
+                None | Some((_, Place::Member(_))) => {}
+                Some((around, Place::Around)) => {
+                    if let (Type::Message(inner), Ok(content)) = (field.ty, content.bytes()) {
+                        self.compare(tables, inner, around, content, same)?;
+                    }
+                }
+                Some((_, Place::Value { occurrence, length, .. })) => {
+                    if bytes[at..reader.position()] != self.wire[occurrence.end - length..occurrence.end] {
+                        return Err(Violation::at(&self.name(tables, parent, index), TWO_VALUES));
+                    }
+                    same.push(occurrence.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The dotted name of a field of the message that is `parent`.
+    fn name(&self, tables: &Tables, parent: usize, index: usize) -> String {
+        let mut table = &tables.messages[self.message];
+        let mut name = String::new();
+        for index in self.places.path(parent) {
+            let field = &table.fields[index];
+            name.push_str(&field.name);
+            name.push('.');
+            if let Type::Message(inner) = field.ty {
+                table = &tables.messages[inner];
+            }
+        }
+        name + &table.fields[index].name
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ use tokio::time::Sleep;
 
 use crate::accept;
 use crate::answer::{self, Ask};
+use crate::bind::Bound;
 use crate::body::{Body, poll_data};
 use crate::coding::{Coding, Decoded};
 use crate::error::Problem;
@@ -55,10 +56,11 @@ where
     let Ask { shared, place, parts, deadline, .. } = ask;
     if place.route.body == BodyRule::None {
         let limits = Limits::of(shared, &admission, deadline);
-        if !read::body(&parts.headers, body, limits).await?.is_empty() {
-            return Err(Problem::bad_request("the method takes no body"));
-        }
-        let message = request::build(shared, place, parts, &[], &admission.fields)?;
+        let bound = request::bind(shared, place, parts, &admission.fields)
+            .map_err(|fault| Problem::violation(&fault))?;
+        read::nothing(&parts.headers, body, limits, || Problem::bad_request(request::NO_BODY)).await?;
+        let message = request::frame(shared, place.route, parts, &[], &bound)
+            .map_err(|fault| Problem::violation(&fault))?;
         let inspected = &message[PREFIX_LEN..];
         upstream::admit_message(shared, place.entry, parts, &admission, inspected).await?;
         let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
@@ -67,13 +69,14 @@ where
     }
     let form = form(shared, place, parts, body.is_end_stream())?;
     // What is bound from elsewhere is checked before anything is sent, even if no message ever comes.
-    request::build(shared, place, parts, &[], &admission.fields)?;
+    let bound =
+        request::bind(shared, place, parts, &admission.fields).map_err(|fault| Problem::violation(&fault))?;
     let (link, end) = Link::new();
     let body = match Coding::of_request(&parts.headers, shared.settings.codings.requests)? {
-        None => tonic::body::Body::new(Upload::new(&ask, &admission, form, Arc::clone(&link), body)),
+        None => tonic::body::Body::new(Upload::new(&ask, &admission, form, bound, Arc::clone(&link), body)),
         Some(coding) => {
             let body = Decoded::new(coding, body).map_err(|_| Problem::body_unreadable())?;
-            tonic::body::Body::new(Upload::new(&ask, &admission, form, Arc::clone(&link), body))
+            tonic::body::Body::new(Upload::new(&ask, &admission, form, bound, Arc::clone(&link), body))
         }
     };
     let entry = place.entry;
@@ -85,7 +88,7 @@ where
 }
 
 fn form(shared: &Shared, place: &Place<'_>, parts: &Parts, empty: bool) -> Result<Form, Box<Problem>> {
-    if request::takes_raw(shared, place) {
+    if request::takes_raw(shared, place.route) {
         http_body::content_type(&parts.headers)
             .map_err(|rule| Problem::bad_request(&format!("the header `Content-Type` {rule}")))?;
         return Ok(Form::Raw);
@@ -101,11 +104,10 @@ struct Upload<B> {
     shared: Arc<Shared>,
     /// Index of the route, which is behind `shared`.
     rule: usize,
-    segments: Vec<(usize, usize)>,
-    verb: bool,
-    /// The request's method, target and content type.
+    /// The request's method and content type.
     parts: Parts,
-    presets: Vec<(String, String)>,
+    /// What is part of every message.
+    bound: Bound,
     body: Pin<Box<B>>,
     splitter: Splitter,
     link: Arc<Link>,
@@ -133,20 +135,17 @@ enum State {
 struct BrokenOff;
 
 impl<B> Upload<B> {
-    fn new(ask: &Ask<'_>, admission: &Admission, form: Form, link: Arc<Link>, body: B) -> Self {
+    fn new(ask: &Ask<'_>, admission: &Admission, form: Form, bound: Bound, link: Arc<Link>, body: B) -> Self {
         let (mut parts, ()) = http::Request::new(()).into_parts();
         parts.method = ask.parts.method.clone();
-        parts.uri = ask.parts.uri.clone();
         if let Some(value) = ask.parts.headers.get(CONTENT_TYPE) {
             parts.headers.insert(CONTENT_TYPE, value.clone());
         }
         Self {
             shared: Arc::clone(ask.shared),
             rule: ask.place.rule,
-            segments: ask.place.segments.to_vec(),
-            verb: ask.place.verb,
             parts,
-            presets: admission.fields.clone(),
+            bound,
             body: Box::pin(body),
             splitter: Splitter::new(form, admission.max_body_bytes),
             link,
@@ -161,15 +160,8 @@ impl<B> Upload<B> {
     /// Appends the message that `item` is.
     fn put(&mut self, item: &[u8], out: &mut Vec<u8>) -> Result<(), Box<Problem>> {
         let route = &self.shared.routes[self.rule];
-        let place = Place {
-            rule: self.rule,
-            route,
-            entry: &self.shared.entries[route.method],
-            segments: &self.segments,
-            verb: self.verb,
-        };
         let payload = Payload::Item { data: item, first: self.count == 0 };
-        request::append(&self.shared, &place, &self.parts, payload, &self.presets, out)
+        request::append(&self.shared, route, &self.parts, payload, &self.bound, out)
             .map_err(|fault| Problem::violation(&fault.under_index(self.count)))?;
         self.count += 1;
         Ok(())

@@ -1,6 +1,6 @@
 //! Query parameters as fields of the request.
 
-use crate::bind::Binder;
+use crate::bind::{Binder, Path, Source, field_at};
 use crate::percent::{Keep, decode};
 use crate::table::{Form, Label, Tables, Type};
 use crate::violation::Violation;
@@ -10,12 +10,11 @@ const PATH_DEPTH_MAX: usize = 32;
 
 /// Sets a field for every parameter of `query`. `body` is the field that only the body may set.
 pub(crate) fn bind(
-    binder: &mut Binder<'_, '_>,
+    binder: &mut Binder<'_>,
     query: &str,
     body: Option<usize>,
     ignore_unknown: bool,
 ) -> Result<(), Violation> {
-    let mut singular: Vec<Vec<usize>> = Vec::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (raw_name, raw_value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let name = decode(raw_name, Keep::Nothing, true).map_err(|rule| Violation::at(raw_name, rule))?;
@@ -24,50 +23,30 @@ pub(crate) fn bind(
             Some((path, key)) => (path, Some(key)),
             None => (&*name, None),
         };
-        let Some(path) = resolve(binder.tables, binder.message, path_text) else {
+        let Some(path) = resolve(binder.tables(), binder.message(), path_text) else {
             if ignore_unknown {
                 continue;
             }
             return Err(Violation::at(&name, "is not a parameter of the request"));
         };
-        if path.first().copied() == body && body.is_some() {
+        if body.is_some() && path.first().copied() == body {
             return Err(Violation::at(&name, "is set by the body"));
         }
-        if let Some(key) = key {
-            let entry = entry_path(&path, &binder.entry_key(&path, path_text, key)?);
-            if singular.contains(&entry) {
-                return Err(Violation::at(&name, "is given twice"));
+        let field = field_at(binder.tables(), binder.message(), &path);
+        match key {
+            Some(key) => binder.set_entry(&path, path_text, key, &value)?,
+            None if field.is_some_and(|field| field.label == Label::Map) => {
+                return Err(Violation::at(&name, "is a map: set its entries by `name[key]=`"));
             }
-            singular.push(entry);
-            binder.set_entry(&path, path_text, key, &value)?;
-            continue;
+            None => binder.set(&path, &name, &value, Source::Query)?,
         }
-        let label = crate::bind::field_at(binder.tables, binder.message, &path).map(|field| field.label);
-        if label == Some(Label::Map) {
-            return Err(Violation::at(&name, "is a map: set its entries by `name[key]=`"));
-        }
-        if label.is_some_and(Label::singular) {
-            if singular.contains(&path) {
-                return Err(Violation::at(&name, "is given twice"));
-            }
-            singular.push(path.clone());
-        }
-        binder.set(&path, &name, &value)?;
     }
     Ok(())
 }
 
-/// A map entry among the paths that may occur once: the path, a mark, and the key's wire bytes, which `1` and `1e0` share.
-fn entry_path(path: &[usize], key: &[u8]) -> Vec<usize> {
-    let mut entry = path.to_vec();
-    entry.push(usize::MAX);
-    entry.extend(key.iter().copied().map(usize::from));
-    entry
-}
-
 /// The field at a dotted path of JSON or proto names, through plain singular messages.
-pub(crate) fn resolve(tables: &Tables, message: usize, path: &str) -> Option<Vec<usize>> {
-    let mut indices = Vec::new();
+pub(crate) fn resolve(tables: &Tables, message: usize, path: &str) -> Option<Path> {
+    let mut indices = Path::new();
     let mut current = Some(message);
     for name in path.split('.') {
         let table = &tables.messages[current?];

@@ -56,6 +56,25 @@ where
     }
 }
 
+/// Waits for the end of a body that must be empty. Of another, nothing is read when `Content-Length` tells of it, else its
+/// first bytes.
+///
+/// # Errors
+///
+/// `refusal` when the body is not empty, else as [`body`].
+pub(crate) async fn nothing<B>(
+    headers: &HeaderMap,
+    body: B,
+    limits: Limits,
+    refusal: impl Fn() -> Box<Problem>,
+) -> Result<(), Box<Problem>>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    collect(headers, body, Limits { bytes_max: 0, ..limits }, refusal).await.map(drop)
+}
+
 /// The whole body.
 ///
 /// # Errors
@@ -67,6 +86,20 @@ where
     B: http_body::Body + Send,
     B::Data: Send,
 {
+    collect(headers, body, limits, || Problem::too_large(limits.bytes_max)).await
+}
+
+/// The whole body, or `too_long` when it is longer than the limit.
+async fn collect<B>(
+    headers: &HeaderMap,
+    body: B,
+    limits: Limits,
+    too_long: impl Fn() -> Box<Problem>,
+) -> Result<Bytes, Box<Problem>>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -74,7 +107,7 @@ where
     let declared: Option<u64> =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     if declared.is_some_and(|length| length > crate::wire::wide(limit)) {
-        return Err(Problem::too_large(limit));
+        return Err(too_long());
     }
     let mut body = std::pin::pin!(body);
     let mut pace = Pace::new(limits.bytes_per_second_min);
@@ -108,7 +141,7 @@ where
         let Ok(mut data) = frame.into_data() else { continue };
         let length = data.remaining();
         if first.len() + rest.len() + length > limit {
-            return Err(Problem::too_large(limit));
+            return Err(too_long());
         }
         pace.received(length);
         if first.is_empty() && rest.is_empty() {

@@ -318,33 +318,32 @@ where
         return Box::pin(client_stream::call(ask, body, admission, answered)).await;
     }
 
+    let bound =
+        request::bind(shared, place, parts, &admission.fields).map_err(|fault| Problem::violation(&fault))?;
     let limits = Limits::of(shared, &admission, deadline);
-    let body = if parts.headers.contains_key(CONTENT_ENCODING) {
+    let coded = parts.headers.contains_key(CONTENT_ENCODING);
+    let body = if let Some(refusal) = refusal_of_body(shared, place.route, &parts.headers) {
+        read::nothing(&parts.headers, body, limits, refusal).await?;
+        Bytes::new()
+    } else if coded {
         Box::pin(read::coded(parts, body, limits, shared.settings.codings.requests)).await?
     } else {
         read::body(&parts.headers, body, limits).await?
     };
-    check_media_type(shared, place, parts, &body)?;
-    let message = request::build(shared, place, parts, &body, &admission.fields)?;
+    let message = request::frame(shared, place.route, parts, &body, &bound)
+        .map_err(|fault| Problem::violation(&fault))?;
     upstream::admit_message(shared, entry, parts, &admission, &message[grpc::PREFIX_LEN..]).await?;
     let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
     let response = upstream::call(entry, &admission, deadline, message).await?;
     answer::give(ask, response, None, answered).await
 }
 
-fn check_media_type(
-    shared: &Shared,
-    place: &Place<'_>,
-    parts: &Parts,
-    body: &Bytes,
-) -> Result<(), Box<Problem>> {
-    if body.is_empty() {
-        return Ok(());
-    }
-    match place.route.body {
-        BodyRule::None => Err(Problem::bad_request("the method takes no body")),
-        _ if request::takes_raw(shared, place) => Ok(()),
-        BodyRule::Whole | BodyRule::Field(_) if accept::is_json(&parts.headers) => Ok(()),
-        BodyRule::Whole | BodyRule::Field(_) => Err(Problem::unsupported_media_type()),
+/// Why a body would be refused, were there one; an absent or empty one is fine.
+fn refusal_of_body(shared: &Shared, route: &Route, headers: &HeaderMap) -> Option<fn() -> Box<Problem>> {
+    match route.body {
+        BodyRule::None => Some(|| Problem::bad_request(request::NO_BODY)),
+        BodyRule::Whole | BodyRule::Field(_) if accept::is_json(headers) => None,
+        BodyRule::Whole | BodyRule::Field(_) if request::takes_raw(shared, route) => None,
+        BodyRule::Whole | BodyRule::Field(_) => Some(Problem::unsupported_media_type),
     }
 }

@@ -1,7 +1,7 @@
 //! A request message in the client's form, turned into one of the upstream's.
 
 use super::gzip::Compression;
-use crate::bind::Binder;
+use crate::bind::{Binder, Source};
 use crate::error::Problem;
 use crate::grpc::{PREFIX_LEN, finish_frame};
 use crate::json::parse::{self, ParseOptions};
@@ -86,11 +86,11 @@ fn fill(
     if fields.is_empty() {
         return Ok(());
     }
-    let mut binder = Binder::new(tables, entry.input, out, PREFIX_LEN, options);
+    let mut binder = Binder::new(tables, entry.input, 0, options);
     for (name, value) in fields {
         if let Some(field) = resolve(tables, entry.input, name) {
-            binder.set(&field, name, value)?;
+            binder.set(&field, name, value, Source::Given)?;
         }
     }
-    Ok(())
+    binder.finish().join(tables, out, PREFIX_LEN)
 }

@@ -360,6 +360,18 @@ async fn what_the_path_query_and_host_bind_is_part_of_every_message() {
 }
 
 #[tokio::test]
+async fn a_long_query_is_part_of_each_of_many_messages() {
+    let heard = Heard::default();
+    let transcoder = collecting(&heard).build().unwrap();
+    let cage = "c".repeat(8_000);
+    let uri = format!("/v1/zoos/z/animals:all?cage={cage}&requestId=r");
+    let got = sent(&transcoder, &uri, NDJSON, "{\"legs\":1}\n".repeat(300).as_bytes(), 1 << 20).await;
+    assert_eq!(got.status, 200, "{}", got.text);
+    let message = json!({"parent": "zoos/z", "animal": {"legs": 1}, "requestId": "r", "cage": cage});
+    assert_eq!(heard.json("CreateAnimalRequest"), vec![message; 300]);
+}
+
+#[tokio::test]
 async fn what_is_bound_from_elsewhere_is_checked_before_the_upstream_is_called() {
     let heard = Heard::default();
     let transcoder = collecting(&heard).build().unwrap();

@@ -35,4 +35,5 @@ mod query;
 mod readme;
 mod routing;
 mod streams;
+mod unread;
 mod wire_client;

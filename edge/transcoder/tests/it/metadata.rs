@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
 use tonic::Status;
 use tower::ServiceExt as _;
 use transcoder::{Admission, BuildError, Gate, Method};
@@ -259,6 +260,50 @@ async fn metadata_of_a_reply_are_headers_and_trailer_headers_in_connect() {
     ];
     assert_eq!(lines(&got.headers), expected);
     assert!(!got.headers.contains_key("set-cookie") && !got.headers.contains_key("server"));
+}
+
+#[tokio::test]
+async fn equal_values_of_one_name_are_all_shown_in_their_order() {
+    let upstream = Upstream::new(|_| {
+        let mut last = HeaderMap::new();
+        put(
+            &mut last,
+            &[("grpc-status", "0"), ("x-tag", "a"), ("x-tag", "c"), ("x-tag", "a"), ("x-n-bin", "AA")],
+        );
+        let frames = [Ok(Frame::data(framed(&[]))), Ok(Frame::trailers(last))];
+        let mut answer = answer(futures::stream::iter(frames));
+        put(answer.headers_mut(), &[("x-tag", "b"), ("x-tag", "a"), ("x-tag", "a"), ("x-n-bin", "AA")]);
+        answer
+    });
+    let transcoder = builder(&upstream).all_metadata(true).build().unwrap();
+    let all = |headers: &HeaderMap, name: &str| -> Vec<String> {
+        headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    };
+    // Over REST what comes behind the message is in the head as well, unless the client takes trailers.
+    let rest = send(&transcoder, request("GET", "/v1/one/leo", "")).await;
+    assert_eq!(all(&rest.headers, "grpc-metadata-x-tag"), ["b", "a", "a", "a", "c", "a"]);
+    assert_eq!(all(&rest.headers, "grpc-metadata-x-n-bin"), ["AA", "AA"]);
+    let mut taking = request("GET", "/v1/one/leo", "");
+    put(taking.headers_mut(), &[("te", "trailers")]);
+    let rest = exchange(&transcoder, taking).await;
+    assert_eq!(all(&rest.headers, "grpc-metadata-x-tag"), ["b", "a", "a"]);
+    assert_eq!(all(&rest.trailers.unwrap(), "grpc-metadata-x-tag"), ["a", "c", "a"]);
+    let connect = exchange(&transcoder, post(PATH, "application/json", "{}")).await;
+    assert_eq!(all(&connect.headers, "x-tag"), ["b", "a", "a"]);
+    assert_eq!(all(&connect.headers, "trailer-x-tag"), ["a", "c", "a"]);
+    let grpc = exchange(&transcoder, post(PATH, "application/grpc", framed(&[]))).await;
+    assert_eq!(all(&grpc.headers, "x-tag"), ["b", "a", "a"]);
+    assert_eq!(all(&grpc.trailers.unwrap(), "x-tag"), ["a", "c", "a"]);
+}
+
+#[tokio::test]
+async fn equal_values_of_one_header_all_go_upstream() {
+    let upstream = Upstream::echo();
+    let transcoder = builder(&upstream).request_metadata(["x-tag"]).build().unwrap();
+    let mut rest = request("GET", "/v1/one/leo", "");
+    put(rest.headers_mut(), &[("x-tag", "a"), ("grpc-metadata-x-tag", "a"), ("x-tag", "a")]);
+    assert_eq!(send(&transcoder, rest).await.status, 200);
+    assert_eq!(sent(&upstream), ["x-tag: a", "x-tag: a", "x-tag: a"]);
 }
 
 #[tokio::test]

@@ -162,3 +162,11 @@ async fn every_wrapper_is_given_as_what_it_wraps() {
     );
     assert_eq!(rejected("uint32Wrapper=-1").await.0, "uint32Wrapper");
 }
+
+#[tokio::test]
+async fn a_query_as_long_as_may_be_is_bound_whole() {
+    let room = 8 * 1024 - "/v1/search?".len();
+    let pairs = room / "int32s=1&".len();
+    let got = seen(&"int32s=1&".repeat(pairs)).await;
+    assert_eq!(got, json!({"int32s": vec![1; pairs]}));
+}
