@@ -7,7 +7,12 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION, request::Parts};
-use mesh::{auth, server::REQUEST_ID, status::Refusal, token::Verifier};
+use mesh::{
+    auth,
+    server::REQUEST_ID,
+    status::Refusal,
+    token::{Claims, TokenError, Verifier},
+};
 use proto::policy::{Method as Policy, Rate, RequestId};
 use tonic::{Code, Status};
 use transcoder::{Admission, Gate, Method, Outcome};
@@ -16,6 +21,7 @@ use crate::{
     access_log::Notes,
     answer::Client,
     limiter::{self, Decision, Limiter},
+    refusal::TOO_MANY,
     served::Methods,
     session::{Credentials, Sessions},
 };
@@ -67,13 +73,7 @@ impl PolicyGate {
             Refusal::Unimplemented.status(DOMAIN, "METHOD_UNKNOWN", "there is no such method")
         })?;
         let credentials = Credentials::of(&request.headers)?;
-        // A call that brings a password or a refresh token needs no session, and must not fail for one that the browser sent along.
-        let brings_its_own = policy.access.public && policy.rate == Rate::Credentials;
-        let verified = if brings_its_own && credentials.by_cookie() {
-            Ok(None)
-        } else {
-            auth::verified(credentials.headers(&request.headers), &self.verifier)
-        };
+        let verified = self.verified(client, policy, &credentials, &request.headers)?;
         // Counted before a bad token is refused: checking one is work, too.
         let user = verified.as_ref().ok().and_then(|claims| Some(claims.as_ref()?.sub));
         if let Some(user) = user {
@@ -83,7 +83,7 @@ impl PolicyGate {
         let claims = match verified {
             // A stale token must not keep anyone from signing in.
             Err(_) if policy.access.public => None,
-            outcome => outcome?,
+            outcome => outcome.map_err(auth::refusal)?,
         };
         auth::check(&policy.access, claims.as_deref(), None)?;
         self.sessions.check(&credentials, request, claims.as_deref())?;
@@ -99,7 +99,48 @@ impl PolicyGate {
             inspect_message: policy.rate == Rate::Credentials,
         })
     }
+
+    /// Verifies the token of a request. A token that is not known yet is checked only for those who have not sent too many bad ones: the work of checking it
+    /// must not be had for nothing.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED when it was not checked.
+    fn verified(
+        &self,
+        client: &Client,
+        policy: &Policy,
+        credentials: &Credentials,
+        headers: &HeaderMap,
+    ) -> Result<Verified, Status> {
+        // A call that brings a password or a refresh token needs no session, and must not fail for one that came along.
+        let brings_its_own = policy.access.public && policy.rate == Rate::Credentials;
+        if brings_its_own && credentials.by_cookie() {
+            return Ok(Ok(None));
+        }
+        let mut decision = None;
+        let may_check = || decision.insert(self.limiter.may_check_token(client.address)).allowed;
+        let verified = auth::verified_if(credentials.headers(headers), &self.verifier, may_check);
+        match (&verified, decision) {
+            (Err(TokenError::NotChecked), Some(_)) if brings_its_own => return Ok(Ok(None)),
+            (Err(TokenError::NotChecked), Some(refused)) => decided(client, refused)?,
+            (Err(TokenError::NoKeys | TokenError::NotChecked) | Ok(_), _) => {}
+            (
+                Err(
+                    TokenError::Malformed
+                    | TokenError::UnknownKey
+                    | TokenError::Invalid
+                    | TokenError::Expired,
+                ),
+                _,
+            ) => self.limiter.count_failed_token(client.address),
+        }
+        Ok(verified)
+    }
 }
+
+/// What is known of who sent a request: who it is, or what is wrong with the token that says so.
+type Verified = Result<Option<Arc<Claims>>, TokenError>;
 
 fn client(request: &Parts) -> Result<&Client, Status> {
     request
@@ -123,7 +164,7 @@ fn decided(client: &Client, decision: Decision) -> Result<(), Status> {
     client.notes.decided(decision);
     decision.wait().map_or(Ok(()), |retry_after| {
         let refusal = Refusal::ResourceExhausted { retry_after };
-        Err(refusal.status(DOMAIN, "RATE_LIMITED", "too many calls; slow down"))
+        Err(refusal.status(DOMAIN, "RATE_LIMITED", TOO_MANY))
     })
 }
 
@@ -157,7 +198,7 @@ impl Gate for PolicyGate {
         Box::pin(self.admit_head(method, request))
     }
 
-    /// Guesses at one account are counted wherever they come from, which only the message tells.
+    /// Guesses at one account are counted, too; which one it is, only the message tells.
     fn admit_message<'a>(
         &'a self,
         method: &'a Method,
@@ -166,7 +207,10 @@ impl Gate for PolicyGate {
     ) -> BoxFuture<'a, Result<(), Status>> {
         Box::pin(async move {
             match limiter::email_of(&method.input(), message) {
-                Some(email) => decided(client(request)?, self.limiter.count_account(email).await),
+                Some(email) => {
+                    let client = client(request)?;
+                    decided(client, self.limiter.count_account(method.path(), email, client.address).await)
+                }
                 None => Ok(()),
             }
         })

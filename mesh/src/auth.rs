@@ -147,8 +147,26 @@ pub fn unauthenticated() -> Status {
 ///
 /// UNAUTHENTICATED, or UNAVAILABLE when there are no keys to verify with.
 pub fn verified(headers: &HeaderMap, verifier: &Verifier) -> Result<Option<Arc<Claims>>, Status> {
+    find_token(headers).map(|token| verifier.verify(token?)).transpose().map_err(refusal)
+}
+
+/// As [`verified`], but asks before the work of checking a token that is not remembered.
+///
+/// # Errors
+///
+/// The error itself, for the caller to count; see [`refusal`].
+pub fn verified_if(
+    headers: &HeaderMap,
+    verifier: &Verifier,
+    may_check: impl FnOnce() -> bool,
+) -> Result<Option<Arc<Claims>>, TokenError> {
+    find_token(headers).map(|token| verifier.verify_if(token?, may_check)).transpose()
+}
+
+/// The token of a request, if there is an `authorization` header at all.
+fn find_token(headers: &HeaderMap) -> Option<Result<&str, TokenError>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let value = values.next()?;
     let token = value
         .to_str()
         .ok()
@@ -156,18 +174,26 @@ pub fn verified(headers: &HeaderMap, verifier: &Verifier) -> Result<Option<Arc<C
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    let claims = token.ok_or(TokenError::Malformed).and_then(|token| verifier.verify(token));
-    claims.map(Some).map_err(|error| match error {
-        TokenError::NoKeys => Refusal::Unavailable { retry_after: Duration::from_secs(1) }.status(
-            DOMAIN,
-            "TOKEN_KEYS_UNAVAILABLE",
-            error.to_string(),
-        ),
-        TokenError::Expired => Refusal::Unauthenticated.status(DOMAIN, "TOKEN_EXPIRED", error.to_string()),
-        TokenError::Malformed | TokenError::UnknownKey | TokenError::Invalid => {
-            Refusal::Unauthenticated.status(DOMAIN, "TOKEN_INVALID", error.to_string())
+    Some(token.ok_or(TokenError::Malformed))
+}
+
+/// The answer to a call with such a token.
+pub fn refusal(error: TokenError) -> Status {
+    let refusal = match error {
+        TokenError::NoKeys | TokenError::NotChecked => {
+            Refusal::Unavailable { retry_after: Duration::from_secs(1) }
         }
-    })
+        TokenError::Expired | TokenError::Malformed | TokenError::UnknownKey | TokenError::Invalid => {
+            Refusal::Unauthenticated
+        }
+    };
+    let reason = match error {
+        // Who says that a token may not be checked has an answer of its own to that.
+        TokenError::NoKeys | TokenError::NotChecked => "TOKEN_KEYS_UNAVAILABLE",
+        TokenError::Expired => "TOKEN_EXPIRED",
+        TokenError::Malformed | TokenError::UnknownKey | TokenError::Invalid => "TOKEN_INVALID",
+    };
+    refusal.status(DOMAIN, reason, error.to_string())
 }
 
 /// The layer: peer, token, table; then the caller is in the request's extensions.

@@ -88,6 +88,9 @@ pub enum TokenError {
     /// No keys were fetched yet.
     #[error("token keys are not available yet")]
     NoKeys,
+    /// Not looked at: see [`Verifier::verify_if`].
+    #[error("the access token was not checked")]
+    NotChecked,
 }
 
 /// One public key.
@@ -182,7 +185,29 @@ impl Verifier {
         self.verify_at(token, Clock::system_now())
     }
 
+    /// As [`Self::verify`], but asks before the work of checking a token that is not remembered.
+    ///
+    /// # Errors
+    ///
+    /// Why the token is refused, or [`TokenError::NotChecked`].
+    pub fn verify_if(
+        &self,
+        token: &str,
+        may_check: impl FnOnce() -> bool,
+    ) -> Result<Arc<Claims>, TokenError> {
+        self.verify_if_at(token, Clock::system_now(), may_check)
+    }
+
     fn verify_at(&self, token: &str, now: Timestamp) -> Result<Arc<Claims>, TokenError> {
+        self.verify_if_at(token, now, || true)
+    }
+
+    fn verify_if_at(
+        &self,
+        token: &str,
+        now: Timestamp,
+        may_check: impl FnOnce() -> bool,
+    ) -> Result<Arc<Claims>, TokenError> {
         if token.len() > LENGTH_MAX {
             return Err(TokenError::Malformed);
         }
@@ -194,6 +219,9 @@ impl Verifier {
                 return Ok(known.claims);
             }
             self.cache.remove(&fingerprint);
+        }
+        if !may_check() {
+            return Err(TokenError::NotChecked);
         }
         let signed = self.decode(token, &keys, now)?;
         self.check_now(&signed.claims, now)?;

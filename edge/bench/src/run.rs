@@ -310,6 +310,7 @@ fn platform_flags(address: SocketAddr, platform: &Platform) -> anyhow::Result<Ve
         format!("tls.key={}", platform.tls.key.display()),
         format!("tls.roots={}", platform.tls.roots.display()),
         format!("limits.default_per_minute={limit}"),
+        format!("limits.network_per_minute={limit}"),
     ];
     Ok(settings.into_iter().flat_map(|setting| ["--set".to_owned(), setting]).collect())
 }

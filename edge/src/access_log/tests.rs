@@ -116,8 +116,20 @@ async fn a_stream_that_its_client_left_is_logged_as_it_says_itself() {
 fn a_refused_call_says_by_which_limit() {
     let record = record("/");
     let reset = std::time::Duration::from_secs(1);
-    record.notes.decided(Decision { lane: Lane::Credentials, remaining: 0, reset, allowed: false });
-    record.notes.decided(Decision { lane: Lane::Default, remaining: 0, reset, allowed: true });
+    record.notes.decided(Decision {
+        class: Lane::Credentials,
+        lane: Lane::Credentials,
+        remaining: 0,
+        reset,
+        allowed: false,
+    });
+    record.notes.decided(Decision {
+        class: Lane::Default,
+        lane: Lane::Default,
+        remaining: 0,
+        reset,
+        allowed: true,
+    });
     assert_eq!(line(&record)["limited"], "credentials");
 }
 

@@ -1,5 +1,7 @@
 //! The account that a call with a credential is for, before anybody knows whether there is one.
 
+use std::net::IpAddr;
+
 use prost::encoding::{WireType, decode_key, decode_varint, skip_field};
 use prost_reflect::{Kind, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
@@ -7,12 +9,16 @@ use sha2::{Digest as _, Sha256};
 /// The field that names an account.
 const FIELD: &str = "email";
 
-/// What addresses are counted by: a store of limits is no place to keep addresses.
+/// What calls of a method for the account of an e-mail address are counted by, those from one network or, with `None`, from anywhere: a store of limits is
+/// no place to keep addresses.
 ///
 /// Spaces around an address and the case of its ASCII letters make no difference. What else makes two addresses one is for the service to say, which
 /// has its own limits.
-pub(super) fn digest(email: &str) -> [u8; 16] {
-    let digest = Sha256::digest(email.trim().to_ascii_lowercase().as_bytes());
+pub(super) fn digest(method: &str, email: &str, network: Option<IpAddr>) -> [u8; 16] {
+    // Only what comes last may have a line break in it.
+    let network = network.map_or_else(String::new, |network| network.to_string());
+    let text = format!("{method}\n{network}\n{}", email.trim().to_ascii_lowercase());
+    let digest = Sha256::digest(text.as_bytes());
     let mut half = [0; 16];
     half.copy_from_slice(&digest[..16]);
     half

@@ -1,4 +1,4 @@
--- Counts one call against each key in turn, up to the first that refuses it (generic cell rate algorithm).
+-- Counts one call against all of the keys, or against none when one of them refuses it (generic cell rate algorithm).
 --
 -- KEYS: one for each limit. ARGV: for each key, the time between two calls in microseconds, and the burst.
 -- A key holds the time, in microseconds of this server's clock, at which the whole burst may be used again.
@@ -7,6 +7,7 @@
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local nearest
+local counted = {}
 for i, key in ipairs(KEYS) do
   local interval = tonumber(ARGV[2 * i - 1])
   local burst = tonumber(ARGV[2 * i])
@@ -15,11 +16,14 @@ for i, key in ipairs(KEYS) do
   if room < 0 then
     return {i, 0, 0, math.ceil(-room)}
   end
-  -- Not tostring, which rounds to 14 digits.
-  redis.call('SET', key, string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
+  counted[i] = whole
   local remaining = math.floor(room / interval)
   if not nearest or remaining < nearest[3] then
     nearest = {i, 1, remaining, math.ceil(whole - now)}
   end
+end
+for i, key in ipairs(KEYS) do
+  -- Not tostring, which rounds to 14 digits.
+  redis.call('SET', key, string.format('%.0f', counted[i]), 'PX', math.ceil((counted[i] - now) / 1000))
 end
 return nearest

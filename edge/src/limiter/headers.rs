@@ -23,6 +23,7 @@ pub(crate) struct Policies {
     default: HeaderValue,
     expensive: HeaderValue,
     credentials: HeaderValue,
+    failed_tokens: HeaderValue,
 }
 
 impl Policies {
@@ -37,18 +38,28 @@ impl Policies {
             HeaderValue::try_from(items.join(", ")).expect("names and numbers are visible ASCII")
         };
         Self {
-            default: policy(&[Lane::Default]),
-            expensive: policy(&[Lane::Expensive]),
-            credentials: policy(&[Lane::Credentials, Lane::CredentialsNetwork, Lane::CredentialsAccount]),
+            default: policy(&[Lane::Default, Lane::Network]),
+            expensive: policy(&[Lane::Expensive, Lane::Network]),
+            credentials: policy(&[
+                Lane::Credentials,
+                Lane::CredentialsNetwork,
+                Lane::CredentialsAccount,
+                Lane::CredentialsAccountEverywhere,
+            ]),
+            failed_tokens: policy(&[Lane::FailedTokens]),
         }
     }
 
     /// Adds both headers to an answer.
     pub(crate) fn describe(&self, decision: &Decision, headers: &mut HeaderMap) {
-        let policy = match decision.lane {
-            Lane::Default => &self.default,
+        let policy = match decision.class {
+            Lane::Default | Lane::Network => &self.default,
             Lane::Expensive => &self.expensive,
-            Lane::Credentials | Lane::CredentialsNetwork | Lane::CredentialsAccount => &self.credentials,
+            Lane::Credentials
+            | Lane::CredentialsNetwork
+            | Lane::CredentialsAccount
+            | Lane::CredentialsAccountEverywhere => &self.credentials,
+            Lane::FailedTokens => &self.failed_tokens,
         };
         headers.insert(RATE_LIMIT_POLICY, policy.clone());
         let mut value = Vec::with_capacity(RATE_LIMIT_LENGTH_MAX);

@@ -1,18 +1,18 @@
 //! Counts in Redis: one budget for all edges.
 //!
-//! A call is counted by one script in one round trip, by the server's clock. When an answer fails or takes too long, the connection is given up on the
+//! A call is counted by all of its limits, or by none, by one script in one round trip, by the server's clock. When an answer fails or takes too long, the connection is given up on the
 //! spot, and until a new one is there nobody waits for it: a limit must not cost more than what it protects.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, RedisResult, Script, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Script, aio::MultiplexedConnection};
 use secrecy::ExposeSecret as _;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    Decision, Key, Lane, Who,
+    Decision, Key, Who,
     settings::{LimitsConfig, WINDOW},
 };
 
@@ -28,7 +28,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The counters that all edges share.
 pub(super) struct Shared {
     client: Client,
-    script: Script,
+    count: Script,
+    take_back: Script,
     timeout: Duration,
     config: LimitsConfig,
     /// The connection, while there is one that works.
@@ -49,7 +50,8 @@ impl Shared {
         metrics::counter!("edge_rate_limit_fallback_total").increment(0);
         Ok(Some(Self {
             client,
-            script: Script::new(include_str!("gcra.lua")),
+            count: Script::new(include_str!("gcra.lua")),
+            take_back: Script::new(include_str!("take_back.lua")),
             timeout: config.redis_timeout(),
             config: config.clone(),
             connection: ArcSwapOption::empty(),
@@ -57,31 +59,39 @@ impl Shared {
         }))
     }
 
-    /// Counts a call by all of the keys; `None` when Redis does not say.
+    /// Counts a call by all of the keys, or by none when one of them refuses it; `None` when Redis does not say.
     pub(super) async fn count(&self, keys: &[Key]) -> Option<Decision> {
-        let decision = match self.connection.load_full() {
-            None => None,
-            Some(connection) => {
-                let counted = timeout(self.timeout, self.invoke(&connection, keys)).await;
-                let decision = counted.ok().and_then(RedisResult::ok).and_then(|reply| decision(keys, reply));
-                if decision.is_none() {
-                    self.give_up(&connection);
-                }
-                decision
-            }
-        };
+        let reply = self.ask(&self.count, keys).await;
+        let decision = reply.and_then(|reply| decision(keys, reply));
         if decision.is_none() {
             metrics::counter!("edge_rate_limit_fallback_total").increment(1);
         }
         decision
     }
 
-    async fn invoke(
+    /// Takes back what was counted for a call that was not made after all. What Redis does not answer stays counted: it is lost, and so are its counts.
+    pub(super) async fn take_back(&self, keys: &[Key]) {
+        let _answered: Option<u8> = self.ask(&self.take_back, keys).await;
+    }
+
+    /// Runs a script; `None` when there is no answer, and then no connection any more either.
+    async fn ask<T: FromRedisValue>(&self, script: &Script, keys: &[Key]) -> Option<T> {
+        let connection = self.connection.load_full()?;
+        let reply = timeout(self.timeout, self.invoke(&connection, script, keys)).await;
+        let reply = reply.ok().and_then(RedisResult::ok);
+        if reply.is_none() {
+            self.give_up(&connection);
+        }
+        reply
+    }
+
+    async fn invoke<T: FromRedisValue>(
         &self,
         connection: &MultiplexedConnection,
+        script: &Script,
         keys: &[Key],
-    ) -> RedisResult<(usize, u8, u32, u64)> {
-        let mut invocation = self.script.prepare_invoke();
+    ) -> RedisResult<T> {
+        let mut invocation = script.prepare_invoke();
         for key in keys {
             let per_minute = u64::from(self.config.per_minute(key.lane).max(1));
             let window = u64::try_from(WINDOW.as_micros()).unwrap_or(u64::MAX);
@@ -131,11 +141,13 @@ impl Shared {
         }
     }
 
-    /// A connection to a server that knows the script.
+    /// A connection to a server that knows the scripts.
     async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        self.script.load_async(&mut connection).await?;
+        for script in [&self.count, &self.take_back] {
+            script.load_async(&mut connection).await?;
+        }
         Ok(connection)
     }
 
@@ -161,8 +173,9 @@ fn store_up(up: bool) {
 }
 
 fn decision(keys: &[Key], (nearest, allowed, remaining, reset): (usize, u8, u32, u64)) -> Option<Decision> {
-    let lane: Lane = keys.get(nearest.checked_sub(1)?)?.lane;
-    Some(Decision { lane, remaining, reset: Duration::from_micros(reset), allowed: allowed == 1 })
+    let class = keys.first()?.lane;
+    let lane = keys.get(nearest.checked_sub(1)?)?.lane;
+    Some(Decision { class, lane, remaining, reset: Duration::from_micros(reset), allowed: allowed == 1 })
 }
 
 /// What a key is called in Redis.

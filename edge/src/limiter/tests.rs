@@ -3,7 +3,7 @@ use http::HeaderMap;
 use prost::Message as _;
 use proto::identity::v1::SignInRequest;
 
-use super::*;
+use super::{settings::WINDOW, *};
 
 fn limiter(config: &LimitsConfig) -> Limiter {
     Limiter::new(config).expect("no Redis to go wrong")
@@ -46,16 +46,130 @@ fn credentials_from_many_addresses_of_one_network_are_counted_together() {
     assert!(!count(&v6, Rate::Credentials, None, address(4)).allowed, "one /48");
 }
 
-#[test]
-fn credentials_for_one_account_are_counted_together_wherever_they_come_from() {
-    let limiter = limiter(&LimitsConfig { credentials_account_per_minute: 2, ..LimitsConfig::default() });
-    let count = |email| limiter.count_account(email).now_or_never().expect("nothing to wait for");
+const SIGN_IN: &str = "/jetway.identity.v1.AuthenticationService/SignIn";
+const SIGN_UP: &str = "/jetway.identity.v1.AuthenticationService/SignUp";
 
-    assert!(count("ada@jetway.example").allowed);
-    assert!(count(" Ada@Jetway.Example ").allowed);
-    let refused = count("ADA@JETWAY.EXAMPLE");
+/// Counts a call for an account as the gate does: the call, then what its message says. Without Redis, which needs no waiting.
+fn attempt(limiter: &Limiter, method: &str, email: &str, address: impl Into<IpAddr>) -> Decision {
+    let address = address.into();
+    let call = count(limiter, Rate::Credentials, None, address);
+    if !call.allowed {
+        return call;
+    }
+    limiter.count_account(method, email, address).now_or_never().expect("nothing to wait for")
+}
+
+#[test]
+fn calls_for_one_account_are_counted_together_for_each_network() {
+    let limiter = limiter(&LimitsConfig { credentials_account_per_minute: 2, ..LimitsConfig::default() });
+    let attempt = |email, last| attempt(&limiter, SIGN_IN, email, [203, 0, 113, last]);
+
+    assert!(attempt("ada@jetway.example", 9).allowed);
+    assert!(attempt(" Ada@Jetway.Example ", 9).allowed);
+    let refused = attempt("ADA@JETWAY.EXAMPLE", 9);
     assert_eq!((refused.allowed, refused.lane), (false, Lane::CredentialsAccount));
-    assert!(count("bob@jetway.example").allowed);
+    assert!(attempt("bob@jetway.example", 9).allowed);
+    assert!(attempt("ada@jetway.example", 10).allowed, "a stranger elsewhere locks nobody out");
+}
+
+#[test]
+fn signing_up_takes_nothing_from_the_attempts_to_sign_in() {
+    let limiter = limiter(&LimitsConfig {
+        credentials_account_per_minute: 1,
+        credentials_account_everywhere_per_minute: 1,
+        ..LimitsConfig::default()
+    });
+    let attempt = |method| attempt(&limiter, method, "ada@jetway.example", [203, 0, 113, 9]).allowed;
+
+    assert!(attempt(SIGN_UP));
+    assert!(!attempt(SIGN_UP));
+    assert!(attempt(SIGN_IN));
+}
+
+#[test]
+fn guesses_at_one_account_from_everywhere_are_slowed_for_a_second_at_most() {
+    let config = LimitsConfig::default();
+    let limiter = limiter(&config);
+    let attempt = |network: u32| {
+        let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + (network << 8));
+        attempt(&limiter, SIGN_IN, "ada@jetway.example", address)
+    };
+    let everywhere = config.credentials_account_everywhere_per_minute;
+    // The clock goes on meanwhile, and makes room for a few more.
+    let refused = (0..=u32::MAX).map(attempt).find(|decision| !decision.allowed).expect("one of them is");
+    assert_eq!(refused.lane, Lane::CredentialsAccountEverywhere);
+    assert!(refused.reset <= WINDOW / everywhere && refused.reset <= Duration::from_secs(1), "{refused:?}");
+}
+
+#[test]
+fn a_call_that_one_limit_refuses_is_counted_by_none() {
+    let config = LimitsConfig {
+        credentials_per_minute: 3,
+        credentials_network_per_minute: 1,
+        network_per_minute: 1,
+        ..LimitsConfig::default()
+    };
+    let refusing = limiter(&config);
+    let remaining = |limiter: &Limiter, who, lane| limiter.local.look(&Key { lane, who }).remaining + 1;
+    let network = |last| Who::Network([203, 0, 113, last].into());
+
+    assert!(count(&refusing, Rate::Credentials, None, [203, 0, 113, 9]).allowed);
+    for _ in 0..5 {
+        let refused = count(&refusing, Rate::Credentials, None, [203, 0, 113, 10]);
+        assert_eq!((refused.allowed, refused.lane), (false, Lane::CredentialsNetwork));
+    }
+    assert_eq!(remaining(&refusing, network(10), Lane::Credentials), 3, "its own limit has seen nothing");
+
+    assert!(count(&refusing, Rate::Default, Some(1), [203, 0, 113, 9]).allowed);
+    let refused = count(&refusing, Rate::Default, Some(2), [203, 0, 113, 9]);
+    assert_eq!((refused.allowed, refused.lane), (false, Lane::Network));
+    assert_eq!(remaining(&refusing, Who::User(Uuid::from_u128(2)), Lane::Default), 600);
+}
+
+#[test]
+fn a_call_that_its_account_refuses_is_taken_back_from_its_network() {
+    let limiter = limiter(&LimitsConfig {
+        credentials_per_minute: 3,
+        credentials_account_per_minute: 1,
+        ..LimitsConfig::default()
+    });
+    let attempt = |email| attempt(&limiter, SIGN_IN, email, [203, 0, 113, 9]);
+
+    assert!(attempt("ada@jetway.example").allowed);
+    for _ in 0..5 {
+        assert_eq!(attempt("ada@jetway.example").lane, Lane::CredentialsAccount);
+    }
+    assert!(attempt("bob@jetway.example").allowed);
+    assert!(attempt("eve@jetway.example").allowed);
+    assert_eq!(attempt("joe@jetway.example").lane, Lane::Credentials, "the fourth that was made");
+}
+
+#[test]
+fn one_address_with_many_accounts_has_a_limit_for_all_of_them() {
+    let limiter = limiter(&LimitsConfig { network_per_minute: 2, ..LimitsConfig::default() });
+    assert!(count(&limiter, Rate::Default, Some(1), [203, 0, 113, 9]).allowed);
+    assert!(count(&limiter, Rate::Expensive, Some(2), [203, 0, 113, 9]).allowed);
+    let refused = count(&limiter, Rate::Default, Some(3), [203, 0, 113, 9]);
+    assert_eq!((refused.allowed, refused.lane), (false, Lane::Network));
+    assert!(count(&limiter, Rate::Default, Some(3), [203, 0, 113, 10]).allowed);
+    assert!(
+        count(&limiter, Rate::Default, None, [203, 0, 113, 9]).allowed,
+        "it is of those who are signed in"
+    );
+}
+
+#[test]
+fn tokens_that_were_not_valid_are_counted_by_network() {
+    let limiter = limiter(&LimitsConfig { failed_tokens_per_minute: 2, ..LimitsConfig::default() });
+    let (address, other) = (IpAddr::from([203, 0, 113, 9]), IpAddr::from([203, 0, 113, 10]));
+    for _ in 0..2 {
+        assert!(limiter.may_check_token(address).allowed);
+        assert!(limiter.may_check_token(address).allowed, "to ask costs nothing");
+        limiter.count_failed_token(address);
+    }
+    let refused = limiter.may_check_token(address);
+    assert_eq!((refused.allowed, refused.lane), (false, Lane::FailedTokens));
+    assert!(limiter.may_check_token(other).allowed);
 }
 
 #[test]
@@ -90,7 +204,8 @@ fn the_headers_name_the_nearest_limit_and_all_of_its_class() {
     policies.describe(&count(&limiter, Rate::Credentials, None, [1, 1, 1, 1]), &mut headers);
     assert_eq!(
         headers["ratelimit-policy"],
-        "\"credentials\";q=20;w=60, \"credentials-network\";q=120;w=60, \"credentials-account\";q=20;w=60"
+        "\"credentials\";q=20;w=60, \"credentials-network\";q=120;w=60, \"credentials-account\";q=10;w=60, \
+         \"credentials-account-everywhere\";q=600;w=60"
     );
 }
 
