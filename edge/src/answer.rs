@@ -74,12 +74,11 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
     let mut response = access_log::noted(Arc::clone(&notes), pass(&settings.origins, request, next)).await;
 
     if !is_free && notes.decision().is_none() {
-        // No method was asked for, so nothing was counted: what is not there is looked for as often as what is.
+        // The gate was not asked, so nothing was done for the client but to tell it so: that, too, only so often.
         let decision = settings.limiter.count(Rate::Default, None, address).await;
         notes.decided(decision);
-        // What was done is not taken back.
-        if let Some(wait) = decision.wait().filter(|_| notes.served().is_none()) {
-            response = refusal::too_many(wait);
+        if let Some(wait) = decision.wait() {
+            response = refusal::too_many(wait, &response);
         }
     }
     let headers = response.headers_mut();
@@ -104,7 +103,7 @@ async fn pass(origins: &Origins, mut request: Request, next: Next) -> Response {
 
 /// Whether a request counts against no limit: health, and the question of a browser whether it may ask.
 fn is_free(request: &Request) -> bool {
-    FREE.contains(&request.uri().path())
+    (FREE.contains(&request.uri().path()) && matches!(*request.method(), Method::GET | Method::HEAD))
         || (request.method() == Method::OPTIONS
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD))
 }

@@ -23,7 +23,7 @@ pub mod upstreams;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, http::StatusCode, middleware, routing::get};
+use axum::{Router, extract::Request, http::StatusCode, middleware, routing::get};
 use diesel_migrations::EmbeddedMigrations;
 use mesh::{
     health::Readiness,
@@ -84,6 +84,9 @@ fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) 
         .merge(openapi::routes(move || documented.serving().transcoder.openapi()))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || ready(keys.as_ref(), &readiness)))
+        .method_not_allowed_fallback(async |request: Request| {
+            refusal::method_not_allowed(request.extensions())
+        })
         .fallback_service(upstreams.routes())
         // One layer: each more would copy the rest of the stack to the heap on every request.
         .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
