@@ -231,8 +231,10 @@ impl Builder {
         self
     }
 
-    /// Takes request bodies with `Content-Encoding: gzip` or `zstd`. The body limit is for what they decode to. On by default;
-    /// when off, they are answered with 415.
+    /// Decompresses requests: bodies with `Content-Encoding: gzip` or `zstd`, messages of Connect in gzip, and messages of gRPC
+    /// in gzip where the [`Gate`] has to look into them. The body limit is for what they are and for what they decode to. On by
+    /// default; when off, they are answered with 415, or `UNIMPLEMENTED` where the protocol has codes. Messages of gRPC that
+    /// pass through may be compressed all the same: nobody here decompresses them.
     #[must_use]
     pub fn decompress_requests(mut self, yes: bool) -> Self {
         self.settings.codings.requests = yes;

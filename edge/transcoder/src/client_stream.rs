@@ -24,7 +24,8 @@ use crate::accept;
 use crate::answer::{self, Ask};
 use crate::bind::Bound;
 use crate::body::{Body, poll_data};
-use crate::coding::{Coding, Decoded};
+use crate::coding::Coding;
+use crate::coding::decode::Decoded;
 use crate::error::Problem;
 use crate::gate::Admission;
 use crate::grpc::PREFIX_LEN;
@@ -75,7 +76,8 @@ where
     let body = match Coding::of_request(&parts.headers, shared.settings.codings.requests)? {
         None => tonic::body::Body::new(Upload::new(&ask, &admission, form, bound, Arc::clone(&link), body)),
         Some(coding) => {
-            let body = Decoded::new(coding, body).map_err(|_| Problem::body_unreadable())?;
+            let body = Decoded::new(coding, body, admission.max_body_bytes)
+                .map_err(|_| Problem::body_unreadable())?;
             tonic::body::Body::new(Upload::new(&ask, &admission, form, bound, Arc::clone(&link), body))
         }
     };

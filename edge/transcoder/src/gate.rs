@@ -72,8 +72,12 @@ pub struct Admission {
     /// How long the call may take, reading the body included. A shorter `grpc-timeout` of the client wins. Past it the
     /// answer is 504.
     pub timeout: Option<Duration>,
-    /// The largest accepted body, in bytes, decoded when it is compressed. Past it the answer is 413. Of a method that takes
-    /// a stream it is the limit of each message; the stream as a whole is bounded by the timeout only.
+    /// The largest accepted body, in bytes, both as it is sent and as it is when it is decoded. Past it the answer is 413. Of a
+    /// method that takes a stream it is the limit of each message; the stream as a whole is bounded by the timeout only.
+    ///
+    /// A message that passes through undecoded, of gRPC, gRPC-Web or a binary stream of Connect, counts as it is sent: nothing
+    /// of it is kept here, and what a compressed one grows to is for the upstream to bound. With [`Self::fields`] or
+    /// [`Self::inspect_message`] it is decoded here, and counts both ways.
     pub max_body_bytes: usize,
     /// Fields of the request message, by their path in proto names, that the host sets from elsewhere, as text. The body
     /// and the query may only repeat the same value. Paths that the request type does not have are skipped.

@@ -9,7 +9,8 @@ use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use tokio::time::Instant;
 
-use crate::coding::{Coding, Decoded};
+use crate::coding::Coding;
+use crate::coding::decode::{self, Fault};
 use crate::error::Problem;
 use crate::gate::Admission;
 use crate::pace::Pace;
@@ -32,7 +33,7 @@ impl Limits {
     }
 }
 
-/// The whole body, decoded: the limit is for what it decodes to.
+/// The whole body, decoded: the limit is for what comes and for what it decodes to.
 ///
 /// # Errors
 ///
@@ -47,13 +48,13 @@ where
     B: http_body::Body + Send,
     B::Data: Send,
 {
-    match Coding::of_request(&parts.headers, decodes)? {
-        None => body(&parts.headers, coded, limits).await,
-        Some(coding) => {
-            let decoded = Decoded::new(coding, coded).map_err(|_| Problem::body_unreadable())?;
-            body(&parts.headers, decoded, limits).await
-        }
-    }
+    let coding = Coding::of_request(&parts.headers, decodes)?;
+    let bytes = body(&parts.headers, coded, limits).await?;
+    let Some(coding) = coding else { return Ok(bytes) };
+    decode::whole(coding, bytes, limits.bytes_max).map(Bytes::from).map_err(|fault| match fault {
+        Fault::Miscoded => Problem::body_unreadable(),
+        Fault::TooLarge => Problem::too_large(limits.bytes_max),
+    })
 }
 
 /// Waits for the end of a body that must be empty. Of another, nothing is read when `Content-Length` tells of it, else its

@@ -20,7 +20,7 @@ use tonic::Code;
 pub(super) use self::error::refusal;
 pub(super) use self::query::is_get;
 pub(super) use self::stream::{refusal as stream_refusal, serve as stream};
-use super::gzip::{Compression, KNOWN};
+use super::gzip::Compression;
 use super::turn::{self, Codec, Form};
 use crate::body::Body;
 use crate::coding;
@@ -51,11 +51,12 @@ where
     B::Data: Send,
 {
     let entry = &shared.entries[index];
-    let form = Form { codec, compression: Compression::of(parts.headers.get(CONTENT_ENCODING)) };
+    let compression = Compression::of(parts.headers.get(CONTENT_ENCODING), shared.settings.codings);
+    let form = Form { codec, compression };
     let (admission, deadline) = admit(shared, entry, form, parts).await?;
     let limits = Limits::of(shared, &admission, deadline);
     let message = read::body(&parts.headers, body, limits).await.map_err(Problem::in_codes_of_grpc)?;
-    unary(shared, entry, form, parts, &admission, deadline, &message, answered).await
+    unary(shared, entry, form, parts, &admission, deadline, message, answered).await
 }
 
 /// Serves a unary call with GET: its message is in the query.
@@ -66,12 +67,14 @@ pub(super) async fn get(
     answered: &mut HeaderMap,
 ) -> Result<Response<Body>, Box<Problem>> {
     let entry = &shared.entries[index];
-    let query::Get { form, message } = query::parse(parts.uri.query().unwrap_or_default())?;
+    let query::Get { form, message } =
+        query::parse(parts.uri.query().unwrap_or_default(), shared.settings.codings)?;
     let (admission, deadline) = admit(shared, entry, form, parts).await?;
+    let message = Bytes::from(message);
     if message.len() > admission.max_body_bytes {
         return Err(Problem::message_too_large(admission.max_body_bytes));
     }
-    unary(shared, entry, form, parts, &admission, deadline, &message, answered).await
+    unary(shared, entry, form, parts, &admission, deadline, message, answered).await
 }
 
 /// What can be decided by the head of a request.
@@ -84,8 +87,8 @@ async fn admit(
     if parts.headers.get(VERSION).is_some_and(|version| version != "1") {
         return Err(Problem::bad_request("`Connect-Protocol-Version` must be 1"));
     }
-    if form.compression == Compression::Unknown {
-        return Err(Problem::compression_unsupported(KNOWN));
+    if let Compression::Unknown(known) = form.compression {
+        return Err(Problem::compression_unsupported(known));
     }
     let timeout = client_timeout(&parts.headers)?;
     let admission = upstream::admit(shared, entry, parts, Naming::Plain).await?;
@@ -112,7 +115,7 @@ async fn unary(
     parts: &Parts,
     admission: &Admission,
     deadline: Option<Instant>,
-    message: &[u8],
+    message: Bytes,
     answered: &mut HeaderMap,
 ) -> Result<Response<Body>, Box<Problem>> {
     let compressed = form.compression == Compression::Gzip;

@@ -63,7 +63,8 @@ where
     let deadline = upstream::deadline(timeout, &admission);
     let call = Call { shared, index, parts, admission, deadline, fault };
     let mut encodings = Encodings::of(&parts.headers);
-    let form = Form { codec: Codec::Proto, compression: Compression::of(encodings.used.as_ref()) };
+    let compression = Compression::of(encodings.used.as_ref(), shared.settings.codings);
+    let form = Form { codec: Codec::Proto, compression };
     let (body, turned) = request_body(&call, form, false, body).await?;
     if turned {
         encodings.used = None;

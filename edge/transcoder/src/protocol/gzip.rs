@@ -1,31 +1,35 @@
 //! Decompression of single messages, bounded.
 
-use std::io::Read as _;
-
-use flate2::read::MultiGzDecoder;
+use bytes::Bytes;
 use http::HeaderValue;
 
+use crate::builder::Codings;
+use crate::coding::Coding;
+use crate::coding::decode::{self, Fault};
 use crate::error::Problem;
-use crate::wire::wide;
 
 /// How the compressed messages of a request are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     Identity,
     Gzip,
-    Unknown,
+    /// In a way that is not read here; with the names of those that are.
+    Unknown(&'static str),
 }
-
-/// What [`Compression::of`] knows, for messages.
-pub(super) const KNOWN: &str = "gzip, identity";
 
 impl Compression {
     /// By the value of the header that names it.
-    pub(super) fn of(value: Option<&HeaderValue>) -> Self {
-        match value.map(HeaderValue::as_bytes) {
-            None | Some(b"" | b"identity") => Self::Identity,
-            Some(b"gzip") => Self::Gzip,
-            Some(_) => Self::Unknown,
+    pub(super) fn of(value: Option<&HeaderValue>, codings: Codings) -> Self {
+        Self::named(value.map_or(b"", HeaderValue::as_bytes), codings)
+    }
+
+    /// By its name.
+    pub(super) fn named(name: &[u8], codings: Codings) -> Self {
+        match name {
+            b"" | b"identity" => Self::Identity,
+            b"gzip" if codings.requests => Self::Gzip,
+            _ if codings.requests => Self::Unknown("gzip, identity"),
+            _ => Self::Unknown("identity"),
         }
     }
 
@@ -34,20 +38,17 @@ impl Compression {
     /// # Errors
     ///
     /// When it is not what the header says, or larger than `limit` bytes.
-    pub(super) fn decompress(self, message: &[u8], limit: usize) -> Result<Vec<u8>, Box<Problem>> {
+    pub(super) fn decompress(self, message: Bytes, limit: usize) -> Result<Vec<u8>, Box<Problem>> {
         match self {
             Self::Gzip => {}
             Self::Identity => {
                 return Err(Problem::bad_request("a message is compressed, but no header says how"));
             }
-            Self::Unknown => return Err(Problem::compression_unsupported(KNOWN)),
+            Self::Unknown(known) => return Err(Problem::compression_unsupported(known)),
         }
-        let mut content = Vec::new();
-        // One byte more than allowed shows that there is more.
-        let mut bounded = MultiGzDecoder::new(message).take(wide(limit) + 1);
-        if bounded.read_to_end(&mut content).is_err() {
-            return Err(Problem::bad_request("a message is not what its compression says"));
-        }
-        if content.len() > limit { Err(Problem::message_too_large(limit)) } else { Ok(content) }
+        decode::whole(Coding::Gzip, message, limit).map_err(|fault| match fault {
+            Fault::Miscoded => Problem::bad_request("a message is not what its compression says"),
+            Fault::TooLarge => Problem::message_too_large(limit),
+        })
     }
 }

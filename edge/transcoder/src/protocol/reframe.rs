@@ -48,7 +48,7 @@ fn take(buffer: &mut BytesMut, limits: Limits) -> Result<Option<(bool, Bytes)>, 
 impl<B, F> http_body::Body for Reframed<B, F>
 where
     B: http_body::Body,
-    F: FnMut(bool, &[u8]) -> Result<Vec<u8>, Box<Problem>>,
+    F: FnMut(bool, Bytes) -> Result<Vec<u8>, Box<Problem>>,
 {
     type Data = Bytes;
     type Error = BrokenOff;
@@ -65,7 +65,7 @@ where
                 Ok(Some(_)) if this.limits.single && *this.started => {
                     return broken(Problem::not_one_message());
                 }
-                Ok(Some((compressed, message))) => Some((this.turn)(compressed, &message)),
+                Ok(Some((compressed, message))) => Some((this.turn)(compressed, message)),
                 Err(problem) => return broken(problem),
             };
             match turned {

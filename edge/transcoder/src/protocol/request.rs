@@ -36,7 +36,7 @@ where
     let turn = {
         let (shared, index) = (Arc::clone(call.shared), call.index);
         let fields = admission.fields.clone();
-        move |compressed: bool, message: &[u8]| {
+        move |compressed: bool, message: Bytes| {
             let entry = &shared.entries[index];
             turn::frame(&shared, entry, form, compressed, message, limits.message_bytes, &fields)
         }

@@ -1,5 +1,7 @@
 //! A request message in the client's form, turned into one of the upstream's.
 
+use bytes::Bytes;
+
 use super::gzip::Compression;
 use crate::bind::{Binder, Source};
 use crate::error::Problem;
@@ -43,20 +45,16 @@ pub(super) fn frame(
     entry: &Entry,
     form: Form,
     compressed: bool,
-    message: &[u8],
+    message: Bytes,
     limit: usize,
     fields: &[(String, String)],
 ) -> Result<Vec<u8>, Box<Problem>> {
-    let content;
-    let message = if compressed {
-        content = form.compression.decompress(message, limit)?;
-        &content
-    } else {
-        message
-    };
+    let message =
+        if compressed { Bytes::from(form.compression.decompress(message, limit)?) } else { message };
     let mut out = Vec::with_capacity(PREFIX_LEN + message.len() + 16);
     out.resize(PREFIX_LEN, 0);
-    fill(shared, entry, form.codec, message, fields, &mut out).map_err(|fault| Problem::violation(&fault))?;
+    fill(shared, entry, form.codec, &message, fields, &mut out)
+        .map_err(|fault| Problem::violation(&fault))?;
     finish_frame(&mut out);
     Ok(out)
 }

@@ -157,6 +157,23 @@ async fn a_bomb_is_413_and_is_not_decoded_to_its_end() {
 }
 
 #[tokio::test]
+async fn the_coded_size_is_bounded_by_the_body_limit_as_well() {
+    let gate = Recorder::new(Admission { max_body_bytes: 1000, ..Admission::default() });
+    let transcoder = builder(&Upstream::echo()).gate(gate).build().unwrap();
+    // What decodes to nothing could go on for ever.
+    for (coding, nothing) in
+        [("gzip", gzip(b"")), ("zstd", zstd_of(b"")), ("zstd", vec![0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0])]
+    {
+        let (head, _) = coded(coding, Vec::new()).into_parts();
+        let endless = futures::stream::repeat(Bytes::from(nothing))
+            .map(|bytes| Ok::<_, std::io::Error>(Frame::data(bytes)));
+        let request = Request::from_parts(head, StreamBody::new(endless));
+        let response = transcoder.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 413, "{coding}");
+    }
+}
+
+#[tokio::test]
 async fn a_zstd_window_over_8_mib_is_refused() {
     let transcoder = builder(&Upstream::echo()).build().unwrap();
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();

@@ -386,3 +386,49 @@ async fn a_long_unary_answer_of_connect_is_compressed_when_the_client_takes_that
     flate2::read::GzDecoder::new(&*got.body).read_to_string(&mut text).unwrap();
     assert_eq!(text, body);
 }
+
+#[tokio::test]
+async fn no_protocol_decompresses_requests_when_the_builder_says_so() {
+    let upstream = Upstream::echo();
+    let gate = Recorder::new(Admission { inspect_message: true, ..Admission::default() });
+    let transcoder = builder(&upstream).gate(gate).decompress_requests(false).build().unwrap();
+    let named =
+        [("content-encoding", "gzip"), ("connect-content-encoding", "gzip"), ("grpc-encoding", "gzip")];
+    let zip = gzip(LEO.as_bytes());
+    let unary = with(post(GET, "application/json", zip.clone()), &named);
+    let query = format!("encoding=json&base64=1&compression=gzip&message={}", URL_SAFE.encode(&zip));
+    for request in [unary, get(&query)] {
+        let got = exchange(&transcoder, request).await;
+        assert_eq!(refused(&got), refusal_of(501, "unimplemented", "COMPRESSION_UNSUPPORTED"));
+        assert_eq!(got.json()["message"], "supported compressions are identity");
+    }
+    for content_type in ["application/connect+json", "application/connect+proto"] {
+        let got = exchange(&transcoder, with(post(WATCH, content_type, envelope(1, &zip)), &named)).await;
+        assert_eq!(got.end()["error"]["code"], "unimplemented", "{content_type}");
+    }
+    // Of gRPC's, only what has to be looked into.
+    let compressed = envelope(1, &gzip(&leo()));
+    let got = exchange(&transcoder, with(post(GET, "application/grpc", compressed.clone()), &named)).await;
+    assert_eq!(got.header("grpc-status"), "12");
+    assert!(upstream.seen().is_empty());
+    let transcoder = builder(&upstream).decompress_requests(false).build().unwrap();
+    let got = exchange(&transcoder, with(post(GET, "application/grpc", compressed), &named)).await;
+    assert_eq!(got.trailer("grpc-status"), "0");
+    assert_eq!(upstream.last().headers["grpc-encoding"], "gzip");
+}
+
+#[tokio::test]
+async fn a_message_counts_as_it_is_sent_and_where_it_is_looked_into_also_as_it_is() {
+    let upstream = Upstream::echo();
+    let animal = message("GetAnimalRequest", &json!({"name": "x".repeat(1000)}).to_string()).encode_to_vec();
+    let zip = envelope(1, &gzip(&animal));
+    assert!(zip.len() < 100, "{}", zip.len());
+    let named = [("grpc-encoding", "gzip")];
+    for (inspect_message, expected) in [(false, "0"), (true, "8")] {
+        let gate = Recorder::new(Admission { max_body_bytes: 100, inspect_message, ..Admission::default() });
+        let transcoder = builder(&upstream).gate(gate).build().unwrap();
+        let got = exchange(&transcoder, with(post(GET, "application/grpc", zip.clone()), &named)).await;
+        let status = if expected == "0" { got.trailer("grpc-status") } else { got.header("grpc-status") };
+        assert_eq!(status, expected, "{inspect_message}");
+    }
+}

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 use http::request::Parts;
 
+use crate::builder::Codings;
 use crate::error::Problem;
 use crate::json::escape::{base64_length, decode_base64};
 use crate::percent::byte_at;
@@ -29,11 +30,11 @@ pub(super) struct Get {
 /// # Errors
 ///
 /// 400 that names the parameter.
-pub(super) fn parse(query: &str) -> Result<Get, Box<Problem>> {
-    read(query).map_err(|violation| Problem::violation(&violation))
+pub(super) fn parse(query: &str, codings: Codings) -> Result<Get, Box<Problem>> {
+    read(query, codings).map_err(|violation| Problem::violation(&violation))
 }
 
-fn read(query: &str) -> Result<Get, Violation> {
+fn read(query: &str, codings: Codings) -> Result<Get, Violation> {
     let (mut codec, mut message, mut base64) = (None, None, false);
     let mut compression = Compression::Identity;
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -47,9 +48,7 @@ fn read(query: &str) -> Result<Get, Violation> {
             ("base64", b"1") => base64 = true,
             ("base64", b"0" | b"") => base64 = false,
             ("base64", _) => return Err(Violation::at(name, "must be 1")),
-            ("compression", b"gzip") => compression = Compression::Gzip,
-            ("compression", b"identity" | b"") => compression = Compression::Identity,
-            ("compression", _) => compression = Compression::Unknown,
+            ("compression", name) => compression = Compression::named(name, codings),
             // Of another version of the protocol, or for somebody on the way.
             _ => {}
         }

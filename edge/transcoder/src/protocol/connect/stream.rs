@@ -46,7 +46,8 @@ where
     B: http_body::Body + Send + 'static,
     B::Data: Send,
 {
-    let form = Form { codec, compression: Compression::of(parts.headers.get(ENCODING)) };
+    let compression = Compression::of(parts.headers.get(ENCODING), shared.settings.codings);
+    let form = Form { codec, compression };
     let (admission, deadline) = admit(shared, &shared.entries[index], form, parts).await?;
     let call = Call { shared, index, parts, admission, deadline, fault: Fault::default() };
     // Envelopes are gRPC's frames, but services without compression are too common to leave it to them.
