@@ -7,7 +7,7 @@ use ::http_body::Frame;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::StreamBody;
 use tokio::time::Instant;
 use tonic::Code;
@@ -119,7 +119,10 @@ pub(crate) async fn give(
                 trailers,
                 link,
             };
-            let stream = JsonStream::start(start, first)?;
+            let mut stream = JsonStream::start(start, first)?;
+            if ask.parts.method == Method::HEAD {
+                stream.leave_out();
+            }
             let mut headers = std::mem::take(answered);
             headers.insert(CONTENT_TYPE, stream.content_type());
             if trailers {

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tonic::Code;
 
 use crate::error::Problem;
+use crate::timed::{Timed, Timer};
 
 /// Flag and length in front of each message.
 pub(crate) const PREFIX_LEN: usize = 5;
@@ -54,6 +55,18 @@ impl Messages {
         let trailers = trailers_only.then(|| parts.headers.clone());
         Ok((parts.headers, Self { trailers, trailers_only, ..Self::of(body, message_bytes_max) }))
     }
+
+    /// The same messages, up to the deadline of `timer`.
+    pub(crate) fn timed(self, timer: Timer) -> Messages<Timed> {
+        Messages {
+            body: Timed::new(self.body, timer),
+            chunk: self.chunk,
+            partial: self.partial,
+            message_bytes_max: self.message_bytes_max,
+            trailers: self.trailers,
+            trailers_only: self.trailers_only,
+        }
+    }
 }
 
 impl<B> Messages<B>
@@ -71,6 +84,10 @@ where
             trailers: None,
             trailers_only: false,
         }
+    }
+
+    pub(crate) fn body(&self) -> &B {
+        &self.body
     }
 
     pub(crate) fn body_mut(&mut self) -> &mut B {

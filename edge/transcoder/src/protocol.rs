@@ -29,6 +29,7 @@ use crate::accept;
 use crate::body::{Body, BoxError};
 use crate::error::Problem;
 use crate::gate::RequestId;
+use crate::leaving;
 use crate::route::matcher::{Match, split};
 use crate::service::{Shared, URI_BYTES_MAX};
 
@@ -105,17 +106,21 @@ where
         Entered::Answered(response) => return response,
         Entered::Refused(problem, shape) => (problem, shape),
         Entered::Method(index) => {
-            let result = match protocol {
-                Protocol::Grpc => grpc::serve(&shared, index, &parts, body).await,
-                Protocol::GrpcWeb(form) => grpc_web::serve(&shared, index, form, &parts, body).await,
-                Protocol::ConnectUnary(codec) => {
-                    connect::post(&shared, index, codec, &parts, body, &mut answered).await
+            let work = async {
+                match protocol {
+                    Protocol::Grpc => grpc::serve(&shared, index, &parts, body).await,
+                    Protocol::GrpcWeb(form) => grpc_web::serve(&shared, index, form, &parts, body).await,
+                    Protocol::ConnectUnary(codec) => {
+                        connect::post(&shared, index, codec, &parts, body, &mut answered).await
+                    }
+                    Protocol::ConnectGet => connect::get(&shared, index, &parts, &mut answered).await,
+                    Protocol::ConnectStream(codec) => {
+                        connect::stream(&shared, index, codec, &parts, body).await
+                    }
+                    Protocol::Unknown => Err(Problem::unsupported_protocol(false)),
                 }
-                Protocol::ConnectGet => connect::get(&shared, index, &parts, &mut answered).await,
-                Protocol::ConnectStream(codec) => connect::stream(&shared, index, codec, &parts, body).await,
-                Protocol::Unknown => Err(Problem::unsupported_protocol(false)),
             };
-            match result {
+            match leaving::watch(&shared, &shared.entries[index], work).await {
                 Ok(response) => return response,
                 Err(problem) => (problem, protocol),
             }

@@ -25,6 +25,7 @@ use crate::error::Problem;
 use crate::events;
 use crate::gate::{Gate, Method, Outcome, RequestId};
 use crate::grpc;
+use crate::leaving;
 use crate::metadata::{Naming, Policy};
 use crate::openapi::OpenApi;
 use crate::protocol;
@@ -198,7 +199,8 @@ where
             let entry = &shared.entries[route.method];
             let place = Place { rule, route, entry, segments: &segments, verb };
             let mut answered = HeaderMap::new();
-            match call(&shared, &place, &parts, body, &mut answered).await {
+            let work = call(&shared, &place, &parts, body, &mut answered);
+            match leaving::watch(&shared, entry, work).await {
                 Ok(response) => response,
                 Err(mut problem) => {
                     problem.name_reason(&shared.error_domain);

@@ -21,6 +21,7 @@ use crate::link::LinkEnd;
 use crate::metadata::Naming;
 use crate::route::rule::Route;
 use crate::service::{Entry, Shared};
+use crate::timed::{Timed, Timer};
 use crate::upstream;
 
 /// How the messages of a stream are told apart.
@@ -63,7 +64,7 @@ pub(crate) struct JsonStream {
     /// Index of the route, which is behind `shared`.
     route: usize,
     framing: Framing,
-    messages: Messages,
+    messages: Messages<Timed>,
     content_type: HeaderValue,
     /// What is printed and not yet handed on.
     ready: Vec<u8>,
@@ -75,8 +76,7 @@ pub(crate) struct JsonStream {
     trailers: bool,
     /// To the request, when that is a stream: ends it with the answer.
     link: Option<LinkEnd>,
-    /// The call's deadline, while open.
-    timer: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
     /// Before the body fails, from when the error has been handed on.
     pause: FlushPause,
     /// Of a stream of events: when the next comment is due.
@@ -128,14 +128,14 @@ impl JsonStream {
             shared,
             route,
             framing,
-            messages,
+            messages: messages.timed(Timer::at(deadline)),
             content_type,
             ready: Vec::new(),
             count: 0,
             last_event_id: last_event_id.unwrap_or(0),
             trailers,
             link,
-            timer: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            deadline,
             pause: FlushPause::default(),
             heartbeat: (framing == Framing::Events).then(|| Box::pin(tokio::time::sleep(HEARTBEAT))),
             state: State::Unstarted,
@@ -158,6 +158,15 @@ impl JsonStream {
         }
         stream.state = State::Open;
         Ok(stream)
+    }
+
+    /// Ends the call without a fault, when nobody asked for more than the head of the answer.
+    pub(crate) fn leave_out(&mut self) {
+        if self.state == State::Open {
+            self.messages.body_mut().close();
+            self.state = State::Done;
+            self.shared.observe(Some(self.entry()), Code::Ok, StatusCode::OK, None);
+        }
     }
 
     pub(crate) fn content_type(&self) -> HeaderValue {
@@ -241,8 +250,8 @@ impl JsonStream {
             Framing::Raw => {}
         }
         self.link = None;
+        self.messages.body_mut().close();
         self.state = State::Broken;
-        self.timer = None;
         self.shared.observe(Some(self.entry()), problem.code, StatusCode::OK, problem.cause.as_deref());
     }
 
@@ -269,9 +278,8 @@ impl JsonStream {
 
     /// Prints what the upstream has, at most a batch of it.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(deadline) = &mut self.timer
-            && deadline.as_mut().poll(cx).is_ready()
-        {
+        // What has come before the deadline and was not asked for until now is too late, too.
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             self.fail(&mut Problem::deadline_exceeded());
             return Poll::Ready(());
         }
@@ -287,10 +295,8 @@ impl JsonStream {
                     self.end();
                     return Poll::Ready(());
                 }
-                Err(problem) => {
-                    let deadline = self.timer.as_ref().map(|timer| timer.deadline());
-                    Err(upstream::at_deadline(problem, deadline))
-                }
+                Err(_) if self.messages.body().is_late() => Err(Problem::deadline_exceeded()),
+                Err(problem) => Err(upstream::at_deadline(problem, self.deadline)),
             };
             if let Some(heartbeat) = &mut self.heartbeat {
                 heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
@@ -342,7 +348,8 @@ impl http_body::Body for JsonStream {
 impl Drop for JsonStream {
     fn drop(&mut self) {
         if self.state == State::Open {
-            self.shared.observe(Some(self.entry()), LEFT, StatusCode::OK, None);
+            let code = if self.messages.body().is_late() { Code::DeadlineExceeded } else { LEFT };
+            self.shared.observe(Some(self.entry()), code, StatusCode::OK, None);
         }
     }
 }

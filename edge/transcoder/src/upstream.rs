@@ -95,8 +95,16 @@ pub(crate) async fn send(
     deadline: Option<Instant>,
     request: Request<tonic::body::Body>,
 ) -> Result<Response<tonic::body::Body>, Box<Problem>> {
+    within(deadline, deliver(entry, request)).await?
+}
+
+/// As [`send`], for callers that keep the deadline themselves.
+pub(crate) async fn deliver(
+    entry: &Entry,
+    request: Request<tonic::body::Body>,
+) -> Result<Response<tonic::body::Body>, Box<Problem>> {
     let upstream = entry.upstream.clone();
-    within(deadline, upstream.oneshot(request)).await?.map_err(|error| {
+    upstream.oneshot(request).await.map_err(|error| {
         // A channel of tonic has a timer of its own for the same deadline.
         let first: &(dyn std::error::Error + 'static) = &*error;
         let mut causes = std::iter::successors(Some(first), |error| error.source());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::fault::Fault;
@@ -20,6 +20,7 @@ use crate::gate::{Admission, RequestId};
 use crate::grpc::{LEFT, PREFIX_LEN, check_head};
 use crate::metadata::Naming;
 use crate::service::Shared;
+use crate::timed::{Ended, Timed, Timer};
 use crate::upstream;
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -79,22 +80,22 @@ impl Call<'_> {
         let entry = &shared.entries[index];
         let mut request = upstream::request(entry, &admission, deadline, body);
         encodings.put(request.headers_mut());
-        let sent = upstream::send(entry, deadline, request).await;
+        let mut timer = Timer::at(deadline);
+        let sent = timer.bound(upstream::deliver(entry, request)).await;
         // An upstream that was sent half a request may say anything.
         if let Some(problem) = fault.take() {
             return Err(problem);
         }
-        let (head, body) = sent?.into_parts();
+        let (head, body) = sent??.into_parts();
         let trailers_only = check_head(head.status, &head.headers)?;
         let mut relay = Relay {
             shared: Arc::clone(shared),
             index,
             request_id: parts.extensions.get::<RequestId>().cloned(),
-            body: Some(body),
+            body: Some(Timed::new(body, timer)),
             boundaries: Boundaries::default(),
             last: None,
             deadline,
-            timer: None,
             fault,
         };
         let mut headers = HeaderMap::new();
@@ -114,14 +115,12 @@ pub(super) struct Relay {
     index: usize,
     request_id: Option<RequestId>,
     /// `None` when it has ended.
-    body: Option<tonic::body::Body>,
+    body: Option<Timed>,
     /// Of the messages that were handed out.
     boundaries: Boundaries,
     /// The trailers, when they have not been handed out.
     last: Option<HeaderMap>,
     deadline: Option<Instant>,
-    /// Set up when the upstream lets one wait for the first time.
-    timer: Option<Pin<Box<Sleep>>>,
     fault: Fault,
 }
 
@@ -182,13 +181,6 @@ impl Relay {
         self.last = Some(status::trailers(&problem));
         self.body = None;
     }
-
-    /// Waits for the deadline.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        timer.as_mut().poll(cx)
-    }
 }
 
 /// Where the messages are after `frame`.
@@ -218,14 +210,8 @@ impl http_body::Body for Relay {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Some(body) = &mut this.body {
-            // An upstream that always has something ready must not outlive the deadline either.
-            let late = this.deadline.is_some_and(|deadline| deadline <= Instant::now());
-            match if late { Poll::Pending } else { Pin::new(body).poll_frame(cx) } {
-                Poll::Pending => {
-                    ready!(this.poll_deadline(cx));
-                    this.fail(Problem::deadline_exceeded());
-                }
-                Poll::Ready(Some(Ok(frame))) => match frame.into_trailers() {
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_trailers() {
                     Err(frame) => match follow(this.boundaries, &frame) {
                         Ok(boundaries) => {
                             this.boundaries = boundaries;
@@ -235,12 +221,13 @@ impl http_body::Body for Relay {
                     },
                     Ok(trailers) => this.end(&trailers),
                 },
-                Poll::Ready(Some(Err(error))) => {
+                Some(Err(Ended::Late)) => this.fail(Problem::deadline_exceeded()),
+                Some(Err(Ended::Lost(error))) => {
                     let lost = || Problem::upstream_unavailable(upstream::describe(&error));
                     let problem = this.fault.take().unwrap_or_else(lost);
                     this.fail(problem);
                 }
-                Poll::Ready(None) => {
+                None => {
                     // Without trailers nobody can tell a whole answer from a broken one.
                     let broken = || Problem::bad_gateway("answer ends without a status");
                     let problem = this.fault.take().unwrap_or_else(broken);
@@ -262,8 +249,9 @@ impl http_body::Body for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if self.body.is_some() {
-            self.shared.observe(Some(&self.shared.entries[self.index]), LEFT, StatusCode::OK, None);
+        if let Some(body) = &self.body {
+            let code = if body.is_late() { Code::DeadlineExceeded } else { LEFT };
+            self.shared.observe(Some(&self.shared.entries[self.index]), code, StatusCode::OK, None);
         }
     }
 }

@@ -24,6 +24,7 @@ mod grpc_web;
 mod harness;
 mod json_in;
 mod json_out;
+mod leaving;
 mod mask;
 mod metadata;
 mod network;
