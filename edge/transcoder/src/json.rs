@@ -7,6 +7,7 @@ mod merge;
 pub(crate) mod number;
 pub(crate) mod parse;
 mod print;
+mod scratch;
 pub(crate) mod text;
 mod wkt_in;
 mod wkt_out;

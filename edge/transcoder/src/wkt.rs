@@ -200,31 +200,16 @@ pub(crate) fn put_duration(out: &mut Vec<u8>, seconds: i64, nanos: i32) -> bool 
     true
 }
 
-/// Calls `each` with every path of a comma-separated list of lowerCamelCase paths, as `snake_case`. `None` when one has a `_`
-/// or is empty.
-pub(crate) fn parse_field_mask(text: &str, mut each: impl FnMut(&str)) -> Option<()> {
-    if text.is_empty() {
-        return Some(());
-    }
-    let mut snake = String::with_capacity(text.len() + 8);
-    for path in text.split(',') {
-        snake.clear();
-        for letter in path.chars() {
-            match letter {
-                'A'..='Z' => {
-                    snake.push('_');
-                    snake.push(letter.to_ascii_lowercase());
-                }
-                'a'..='z' | '0'..='9' | '.' => snake.push(letter),
-                _ => return None,
-            }
+/// Appends one lowerCamelCase path as `snake_case`; false when it has a `_` or is empty.
+pub(crate) fn put_snake(out: &mut Vec<u8>, path: &str) -> bool {
+    for byte in path.bytes() {
+        match byte {
+            b'A'..=b'Z' => out.extend_from_slice(&[b'_', byte.to_ascii_lowercase()]),
+            b'a'..=b'z' | b'0'..=b'9' | b'.' => out.push(byte),
+            _ => return false,
         }
-        if snake.is_empty() {
-            return None;
-        }
-        each(&snake);
     }
-    Some(())
+    !path.is_empty()
 }
 
 /// Appends one `snake_case` path as lowerCamelCase; false when it would not come back the same.

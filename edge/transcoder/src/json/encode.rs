@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use smallvec::SmallVec;
-
 use super::merge::{may_be_overridden, merge};
+use super::scratch::{Scratch, has_duplicates};
 use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
 use crate::wire::{self, Malformed, Reader, WIRE_DEPTH_MAX};
 
@@ -26,14 +25,16 @@ pub(crate) fn message(
     options: EncodeOptions,
 ) -> Result<(), Malformed> {
     let start = out.len();
-    let mut encoder = Encoder { tables, out, options };
+    let mut encoder = Encoder::new(tables, out, options);
     match encoder.message(index, bytes, 0) {
         Err(fault) if may_be_overridden(fault) => {
-            encoder.out.truncate(start);
+            encoder.back_to(start, 0);
             encoder.message(index, &merge(tables, &tables.messages[index], bytes)?, 0)
         }
         done => done,
-    }
+    }?;
+    encoder.scratch.keep();
+    Ok(())
 }
 
 /// Appends the JSON of one field of a message of table `index`: its default when it is absent, null for an absent message.
@@ -45,13 +46,17 @@ pub(crate) fn field(
     out: &mut Vec<u8>,
     options: EncodeOptions,
 ) -> Result<(), Malformed> {
-    Encoder { tables, out, options }.only_field(index, field, bytes)
+    let mut encoder = Encoder::new(tables, out, options);
+    encoder.only_field(index, field, bytes)?;
+    encoder.scratch.keep();
+    Ok(())
 }
 
 pub(super) struct Encoder<'t, 'o> {
     pub(super) tables: &'t Tables,
     pub(super) out: &'o mut Vec<u8>,
     pub(super) options: EncodeOptions,
+    pub(super) scratch: Scratch,
 }
 
 /// Whether a message could be printed in one pass. When a field's occurrences are not next to each other they must first be
@@ -62,17 +67,27 @@ pub(super) enum Pass {
     NeedsMerge,
 }
 
-impl<'t> Encoder<'t, '_> {
+impl<'t, 'o> Encoder<'t, 'o> {
+    fn new(tables: &'t Tables, out: &'o mut Vec<u8>, options: EncodeOptions) -> Self {
+        Self { tables, out, options, scratch: Scratch::take() }
+    }
+
+    /// Takes back what was printed since `start`, and the keys of the maps that were open, from `base` on.
+    pub(super) fn back_to(&mut self, start: usize, base: usize) {
+        self.out.truncate(start);
+        self.scratch.keys.truncate(base);
+    }
+
     pub(super) fn message(&mut self, index: usize, bytes: &[u8], depth: usize) -> Result<(), Malformed> {
         if depth > WIRE_DEPTH_MAX {
             return Err(Malformed("nested too deep"));
         }
         let message = &self.tables.messages[index];
-        let start = self.out.len();
+        let (start, base) = (self.out.len(), self.scratch.keys.len());
         if self.attempt(message, bytes, depth)? == Pass::Done {
             return Ok(());
         }
-        self.out.truncate(start);
+        self.back_to(start, base);
         let merged = merge(self.tables, message, bytes)?;
         match self.attempt(message, &merged, depth)? {
             Pass::Done => Ok(()),
@@ -101,7 +116,7 @@ impl<'t> Encoder<'t, '_> {
         let mut reader = Reader::new(bytes);
         let mut seen = Seen::new(message);
         let mut open: Option<usize> = None;
-        let mut map_keys = MapKeys::new();
+        let base = self.scratch.keys.len();
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             let Some(index) = message.by_number(number) else {
@@ -110,7 +125,7 @@ impl<'t> Encoder<'t, '_> {
             };
             let field = &message.fields[index];
             if open != Some(index) {
-                if self.close(message, open.take(), &mut map_keys) == Pass::NeedsMerge {
+                if self.close(message, open.take(), base) == Pass::NeedsMerge {
                     return Ok(Pass::NeedsMerge);
                 }
                 if is_empty_packed(field, wire_type, &reader) {
@@ -137,7 +152,7 @@ impl<'t> Encoder<'t, '_> {
                     }
                     let key = self.entry(entry, reader.bytes()?, depth)?;
                     let Some(key) = key else { return Ok(Pass::NeedsMerge) };
-                    map_keys.push(key);
+                    self.scratch.keys.push(key);
                 }
                 (_, Type::Scalar(scalar)) if scalar.packable() && wire_type == wire::LEN => {
                     let mut packed = Reader::new(reader.bytes()?);
@@ -152,7 +167,7 @@ impl<'t> Encoder<'t, '_> {
                 }
             }
         }
-        if self.close(message, open, &mut map_keys) == Pass::NeedsMerge {
+        if self.close(message, open, base) == Pass::NeedsMerge {
             return Ok(Pass::NeedsMerge);
         }
         if fill {
@@ -198,16 +213,22 @@ impl<'t> Encoder<'t, '_> {
         }
     }
 
-    /// Ends the array or object of a repeated field.
-    fn close(&mut self, message: &Message, open: Option<usize>, map_keys: &mut MapKeys) -> Pass {
+    /// Ends the array or object of a repeated field. The keys from `base` on are those of a map.
+    fn close(&mut self, message: &Message, open: Option<usize>, base: usize) -> Pass {
         let Some(index) = open else { return Pass::Done };
         if message.fields[index].label != Label::Map {
             self.out.push(b']');
             return Pass::Done;
         }
         self.out.push(b'}');
-        let repeated = has_duplicates(map_keys, self.out);
-        map_keys.clear();
+        self.keys_end(base)
+    }
+
+    /// Forgets the keys of a map, which begin at `base`, once they are known to be different. Their wire bytes may differ
+    /// for one key.
+    pub(super) fn keys_end(&mut self, base: usize) -> Pass {
+        let repeated = has_duplicates(&mut self.scratch.keys[base..], self.out);
+        self.scratch.keys.truncate(base);
         if repeated { Pass::NeedsMerge } else { Pass::Done }
     }
 
@@ -339,37 +360,50 @@ impl<'t> Encoder<'t, '_> {
         let message = &self.tables.messages[index];
         let table = &message.fields[field];
         let mut reader = Reader::new(bytes);
-        let mut wanted: Vec<u8> = Vec::new();
+        // What there is of the field, as far as its occurrences are next to each other; else all of them, copied.
+        let mut wanted = 0..0;
+        let mut apart: Option<Vec<u8>> = None;
         while !reader.is_empty() {
             let from = reader.position();
             let (number, wire_type) = reader.tag()?;
             reader.skip(number, wire_type, 0)?;
             let rival = table.oneof.is_some()
                 && message.by_number(number).is_some_and(|other| message.fields[other].oneof == table.oneof);
+            let to = reader.position();
             if number == table.number {
-                wanted.extend_from_slice(&bytes[from..reader.position()]);
+                if let Some(apart) = &mut apart {
+                    apart.extend_from_slice(&bytes[from..to]);
+                } else if wanted.is_empty() || wanted.end == from {
+                    wanted = if wanted.is_empty() { from..to } else { wanted.start..to };
+                } else {
+                    apart = Some([&bytes[wanted.clone()], &bytes[from..to]].concat());
+                }
             } else if rival {
-                wanted.clear();
+                wanted = 0..0;
+                apart = None;
             }
         }
+        let wanted = apart.as_deref().unwrap_or(&bytes[wanted]);
         // The key is printed with the value and taken away again, so that there is one way to print a field.
-        let mut printed = Vec::with_capacity(wanted.len() * 3);
-        let mut encoder = Encoder { tables: self.tables, out: &mut printed, options: self.options };
-        let again = match encoder.members(message, &wanted, 0, false) {
+        let start = self.out.len();
+        let again = match self.members(message, wanted, 0, false) {
             Ok(pass) => pass == Pass::NeedsMerge,
             Err(fault) if may_be_overridden(fault) => true,
             Err(fault) => return Err(fault),
         };
         if again {
-            encoder.out.clear();
-            let merged = merge(self.tables, message, &wanted)?;
-            if encoder.members(message, &merged, 0, false)? == Pass::NeedsMerge {
+            self.back_to(start, 0);
+            let merged = merge(self.tables, message, wanted)?;
+            if self.members(message, &merged, 0, false)? == Pass::NeedsMerge {
                 return Err(Malformed("fields cannot be merged"));
             }
         }
-        match printed.strip_prefix(&table.json_key[1..]) {
-            Some(value) => self.out.extend_from_slice(value),
-            None => self.put_absent(table),
+        let printed = &self.out[start..];
+        if printed.is_empty() {
+            self.put_absent(table);
+        } else {
+            let key = table.json_key.len() - usize::from(!printed.starts_with(b","));
+            self.out.drain(start..start + key);
         }
         Ok(())
     }
@@ -388,18 +422,6 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
     str::from_utf8(bytes).map_err(|_| NOT_UTF8)
 }
 
-/// Where the keys of one map are printed: their wire bytes may differ for one key. Small maps need no allocation.
-pub(super) type MapKeys = SmallVec<[Range<usize>; 8]>;
-
-pub(super) fn has_duplicates(keys: &mut [Range<usize>], printed: &[u8]) -> bool {
-    let text = |key: &Range<usize>| &printed[key.start..key.end];
-    if let [first, second] = keys {
-        return text(first) == text(second);
-    }
-    keys.sort_unstable_by(|a, b| text(a).cmp(text(b)));
-    keys.windows(2).any(|pair| text(&pair[0]) == text(&pair[1]))
-}
-
 fn is_empty_packed(field: &Field, wire_type: u8, reader: &Reader<'_>) -> bool {
     matches!(field.label, Label::Repeated | Label::Packed)
         && wire_type == wire::LEN
@@ -416,14 +438,17 @@ pub(crate) fn any(
     options: EncodeOptions,
 ) -> Result<(), Malformed> {
     let start = out.len();
-    let mut encoder = Encoder { tables, out, options };
+    let mut encoder = Encoder::new(tables, out, options);
     let fault = match encoder.put_any(type_url, value, 0) {
         Err(fault) if may_be_overridden(fault) => fault,
-        done => return done,
+        done => {
+            encoder.scratch.keep();
+            return done;
+        }
     };
     let Some(index) = type_url.rsplit_once('/').and_then(|(_, name)| tables.find(name)) else {
         return Err(fault);
     };
-    encoder.out.truncate(start);
+    encoder.back_to(start, 0);
     encoder.put_any(type_url, &merge(tables, &tables.messages[index], value)?, 0)
 }

@@ -24,29 +24,33 @@ pub(crate) fn integer(text: &str) -> Option<i128> {
         None => (unsigned, "0"),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let fraction = fraction.trim_end_matches('0');
-    if whole == "0" && fraction.is_empty() {
+    let digits = whole.bytes().chain(fraction.bytes()).map(|byte| i128::from(byte - b'0'));
+    if digits.clone().all(|digit| digit == 0) {
         return Some(0);
     }
-    let exponent: i64 = exponent.parse().ok()?;
-    let mut scale = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
-    let mut digits: &str = &[whole, fraction].concat();
-    while scale < 0 {
-        digits = digits.strip_suffix('0')?;
-        scale += 1;
+    // How many digits come before the point, once the exponent has moved it.
+    let before = i64::try_from(whole.len()).ok()?.checked_add(exponent.parse().ok()?)?;
+    let mut value: i128 = 0;
+    let mut at = 0;
+    for digit in digits {
+        if at >= before && digit != 0 {
+            return None;
+        }
+        if at < before {
+            value = beyond(value * 10 + digit)?;
+        }
+        at += 1;
     }
-    let digits = digits.trim_start_matches('0');
-    if digits.is_empty() {
-        return Some(0);
-    }
-    if digits.len() > 20 || scale > 20 {
-        return None;
-    }
-    let mut value: i128 = digits.parse().ok()?;
-    for _ in 0..scale {
-        value = value.checked_mul(10)?;
+    while at < before {
+        value = beyond(value * 10)?;
+        at += 1;
     }
     Some(if negative { -value } else { value })
+}
+
+/// `None` for what has more than 64 bits: it ends the reading of a number however long it is.
+fn beyond(value: i128) -> Option<i128> {
+    (value <= i128::from(u64::MAX)).then_some(value)
 }
 
 /// A double from a JSON number or one of the three names that ProtoJSON gives to what JSON cannot write.

@@ -1,6 +1,7 @@
 //! JSON text to wire bytes, in one pass.
 
 use super::lex::{Lexer, Token, too_deep};
+use super::scratch::{Scratch, has_duplicates};
 use super::text::{UNKNOWN_ENUM, put_text};
 use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
 use crate::violation::Violation;
@@ -27,7 +28,7 @@ pub(crate) fn message(
 ) -> Result<(), Violation> {
     let mut parser = Parser::new(tables, text, out, options);
     parser.message(index)?;
-    parser.lex.expect_end()
+    parser.finish()
 }
 
 /// Appends the wire form of `field` with the JSON `text` as its whole value: an array when it is repeated.
@@ -40,17 +41,14 @@ pub(crate) fn field(
 ) -> Result<(), Violation> {
     let mut parser = Parser::new(tables, text, out, options);
     parser.field(field).map_err(|fault| fault.under(&field.name))?;
-    parser.lex.expect_end()
+    parser.finish()
 }
 
 pub(super) struct Parser<'t, 'a, 'o> {
     pub(super) tables: &'t Tables,
     pub(super) lex: Lexer<'a>,
     pub(super) out: &'o mut Vec<u8>,
-    /// Holds the last string that had escapes.
-    pub(super) scratch: String,
-    /// Where the keys of the maps now open lie in `out`; innermost map last.
-    key_ranges: Vec<(usize, usize)>,
+    pub(super) scratch: Scratch,
     pub(super) options: ParseOptions,
     pub(super) depth_left: usize,
 }
@@ -61,11 +59,16 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
             tables,
             lex: Lexer::new(text),
             out,
-            scratch: String::new(),
-            key_ranges: Vec::new(),
+            scratch: Scratch::take(),
             options,
             depth_left: options.depth_max,
         }
+    }
+
+    fn finish(mut self) -> Result<(), Violation> {
+        self.lex.expect_end()?;
+        self.scratch.keep();
+        Ok(())
     }
 
     pub(super) fn enter(&mut self) -> Result<(), Violation> {
@@ -84,10 +87,10 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
             Form::Plain => self.plain(message, false),
             Form::Any => self.any(),
             Form::Timestamp | Form::Duration | Form::FieldMask => {
-                let text = self.lex.string(&mut self.scratch)?;
+                let text = self.lex.string(&mut self.scratch.text)?;
                 let text = match text {
                     Token::Borrowed(text) => text,
-                    Token::Unescaped => &self.scratch,
+                    Token::Unescaped => &self.scratch.text,
                 };
                 super::wkt_in::put_text(message.form, text, self.out)
             }
@@ -145,10 +148,10 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         if message.fields.get(guess).is_some_and(|field| self.lex.eat_text(&field.member)) {
             return Ok(Some(guess));
         }
-        let token = self.lex.string(&mut self.scratch)?;
+        let token = self.lex.string(&mut self.scratch.text)?;
         let key = match &token {
             Token::Borrowed(key) => *key,
-            Token::Unescaped => &self.scratch,
+            Token::Unescaped => &self.scratch.text,
         };
         let found = message.by_key(key);
         if found.is_none() && !(inside_any && key == "@type") && !self.options.ignore_unknown {
@@ -156,7 +159,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
         }
         self.lex.expect(b':', "`:`")?;
         if found.is_none() {
-            self.lex.skip(&mut self.scratch, self.depth_left)?;
+            self.lex.skip(&mut self.scratch.text, self.depth_left)?;
         }
         Ok(found)
     }
@@ -314,14 +317,14 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     ) -> Result<(), Violation> {
         self.lex.expect(b'{', "an object")?;
         self.enter()?;
-        let base = self.key_ranges.len();
+        let base = self.scratch.keys.len();
         if !self.lex.eat(b'}') {
             loop {
                 let key_at = self.lex.position();
-                let token = self.lex.string(&mut self.scratch)?;
+                let token = self.lex.string(&mut self.scratch.text)?;
                 let key = match &token {
                     Token::Borrowed(key) => *key,
-                    Token::Unescaped => &self.scratch,
+                    Token::Unescaped => &self.scratch.text,
                 };
                 let entry = self.out.len();
                 put_tag(self.out, number, wire::LEN);
@@ -333,7 +336,7 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
                 match put_value(self) {
                     Ok(()) => {
                         let start = close_len(self.out, open);
-                        self.key_ranges.push((start + (from - open), start + (to - open)));
+                        self.scratch.keys.push(start + (from - open)..start + (to - open));
                     }
                     Err(fault) => {
                         if let Err(fault) = self.discard(fault, entry) {
@@ -347,13 +350,10 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
             }
         }
         self.leave();
-        let out = &*self.out;
-        let ranges = &mut self.key_ranges[base..];
-        ranges.sort_unstable_by(|a, b| out[a.0..a.1].cmp(&out[b.0..b.1]));
-        if ranges.windows(2).any(|pair| out[pair[0].0..pair[0].1] == out[pair[1].0..pair[1].1]) {
+        if has_duplicates(&mut self.scratch.keys[base..], self.out) {
             return Err(Violation::new("has the same key twice"));
         }
-        self.key_ranges.truncate(base);
+        self.scratch.keys.truncate(base);
         Ok(())
     }
 
@@ -394,10 +394,10 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
                 put_text(self.tables, self.out, scalar, text).map_err(Violation::new)
             }
             Scalar::Enum(index) => {
-                let token = self.lex.string(&mut self.scratch)?;
+                let token = self.lex.string(&mut self.scratch.text)?;
                 let name = match &token {
                     Token::Borrowed(name) => *name,
-                    Token::Unescaped => &self.scratch,
+                    Token::Unescaped => &self.scratch.text,
                 };
                 let number =
                     self.tables.enums[index].number(name).ok_or_else(|| Violation::new(UNKNOWN_ENUM))?;
@@ -433,17 +433,17 @@ impl<'t, 'a, 'o> Parser<'t, 'a, 'o> {
     }
 
     fn quoted(&mut self, scalar: Scalar) -> Result<bool, Violation> {
-        let token = self.lex.string(&mut self.scratch)?;
+        let token = self.lex.string(&mut self.scratch.text)?;
         let text = match &token {
             Token::Borrowed(text) => *text,
-            Token::Unescaped => &self.scratch,
+            Token::Unescaped => &self.scratch.text,
         };
         put_text(self.tables, self.out, scalar, text).map_err(Violation::new)
     }
 
     /// A well-formed value of the wrong kind gets `rule`; anything else is a syntax error.
     pub(super) fn mismatch(&mut self, rule: &str) -> Violation {
-        match self.lex.skip(&mut self.scratch, self.depth_left) {
+        match self.lex.skip(&mut self.scratch.text, self.depth_left) {
             Ok(()) => Violation::new(rule),
             Err(syntax) => syntax,
         }

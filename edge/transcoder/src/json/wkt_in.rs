@@ -1,5 +1,7 @@
 //! Well-known types whose JSON is not an object of their fields, read.
 
+use std::borrow::Cow;
+
 use super::lex::Token;
 use super::number;
 use super::parse::Parser;
@@ -16,9 +18,8 @@ pub(super) fn put_text(form: Form, text: &str, out: &mut Vec<u8>) -> Result<(), 
         Form::Duration => wkt::parse_duration(text)
             .ok_or_else(|| Violation::new("must be a duration in seconds, as 1.5s"))?,
         Form::FieldMask => {
-            return wkt::parse_field_mask(text, |path| put_bytes(out, 1, path.as_bytes())).ok_or_else(|| {
-                Violation::new("must be a list of lowerCamelCase paths, as name,address.city")
-            });
+            let rule = "must be a list of lowerCamelCase paths, as name,address.city";
+            return if put_mask(text, out) { Ok(()) } else { Err(Violation::new(rule)) };
         }
         Form::Plain | Form::Any | Form::Struct | Form::Value | Form::ListValue | Form::Wrapper => {
             return Err(Violation::new("unsupported type"));
@@ -33,6 +34,18 @@ pub(super) fn put_text(form: Form, text: &str, out: &mut Vec<u8>) -> Result<(), 
         put_varint(out, i64::from(nanos).cast_unsigned());
     }
     Ok(())
+}
+
+/// Appends the content of a `FieldMask` from its paths; false when one of them is none.
+fn put_mask(text: &str, out: &mut Vec<u8>) -> bool {
+    text.is_empty()
+        || text.split(',').all(|path| {
+            put_tag(out, 1, wire::LEN);
+            let open = open_len(out);
+            let good = wkt::put_snake(out, path);
+            close_len(out, open);
+            good
+        })
 }
 
 impl Parser<'_, '_, '_> {
@@ -82,10 +95,10 @@ impl Parser<'_, '_, '_> {
                 self.out.push(u8::from(value));
             }
             Some(b'"') => {
-                let token = self.lex.string(&mut self.scratch)?;
+                let token = self.lex.string(&mut self.scratch.text)?;
                 let text = match &token {
                     Token::Borrowed(text) => *text,
-                    Token::Unescaped => &self.scratch,
+                    Token::Unescaped => &self.scratch.text,
                 };
                 put_bytes(self.out, 3, text.as_bytes());
             }
@@ -117,14 +130,14 @@ impl Parser<'_, '_, '_> {
         let start = self.lex.position();
         self.lex.expect(b'{', "an object")?;
         self.enter()?;
-        let mut type_url: Option<String> = None;
+        let mut type_url: Option<Cow<'_, str>> = None;
         let mut members = 0;
         if !self.lex.eat(b'}') {
             loop {
-                let token = self.lex.string(&mut self.scratch)?;
+                let token = self.lex.string(&mut self.scratch.text)?;
                 let is_type = match &token {
                     Token::Borrowed(key) => *key == "@type",
-                    Token::Unescaped => self.scratch == "@type",
+                    Token::Unescaped => self.scratch.text == "@type",
                 };
                 self.lex.expect(b':', "`:`")?;
                 members += 1;
@@ -132,12 +145,12 @@ impl Parser<'_, '_, '_> {
                     if type_url.is_some() {
                         return Err(Violation::at("@type", "is given twice"));
                     }
-                    type_url = Some(match self.lex.string(&mut self.scratch)? {
-                        Token::Borrowed(url) => url.to_owned(),
-                        Token::Unescaped => self.scratch.clone(),
+                    type_url = Some(match self.lex.string(&mut self.scratch.text)? {
+                        Token::Borrowed(url) => Cow::Borrowed(url),
+                        Token::Unescaped => Cow::Owned(self.scratch.text.clone()),
                     });
                 } else {
-                    self.lex.skip(&mut self.scratch, self.depth_left)?;
+                    self.lex.skip(&mut self.scratch.text, self.depth_left)?;
                 }
                 if !self.lex.more(b'}')? {
                     break;
@@ -178,15 +191,15 @@ impl Parser<'_, '_, '_> {
         self.enter()?;
         let mut found = false;
         loop {
-            let token = self.lex.string(&mut self.scratch)?;
+            let token = self.lex.string(&mut self.scratch.text)?;
             let key = match &token {
                 Token::Borrowed(key) => *key,
-                Token::Unescaped => &self.scratch,
+                Token::Unescaped => &self.scratch.text,
             };
             match key {
                 "@type" => {
                     self.lex.expect(b':', "`:`")?;
-                    self.lex.skip(&mut self.scratch, 1)?;
+                    self.lex.skip(&mut self.scratch.text, 1)?;
                 }
                 "value" if !found => {
                     found = true;
@@ -196,7 +209,7 @@ impl Parser<'_, '_, '_> {
                 "value" => return Err(Violation::at("value", "is given twice")),
                 _ if self.options.ignore_unknown => {
                     self.lex.expect(b':', "`:`")?;
-                    self.lex.skip(&mut self.scratch, self.depth_left)?;
+                    self.lex.skip(&mut self.scratch.text, self.depth_left)?;
                 }
                 _ => return Err(Violation::at(key, "is not a field of the request")),
             }

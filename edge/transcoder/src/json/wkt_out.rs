@@ -1,6 +1,6 @@
 //! Well-known types whose JSON is not an object of their fields, written.
 
-use super::encode::{Encoder, MapKeys, Pass, WRONG_WIRE_TYPE, has_duplicates, utf8};
+use super::encode::{Encoder, Pass, WRONG_WIRE_TYPE, utf8};
 use super::escape::{put_base64, put_string};
 use super::merge::{NO_PATH, NOT_FINITE, TIME_OUT_OF_RANGE, merge};
 use crate::table::{Form, Message, Type};
@@ -78,7 +78,7 @@ impl<'t> Encoder<'t, '_> {
         let Some(Type::Message(entry)) = message.fields.first().map(|field| field.ty) else {
             return Err(Malformed("struct without fields"));
         };
-        let mut keys = MapKeys::new();
+        let base = self.scratch.keys.len();
         self.out.push(b'{');
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
@@ -91,10 +91,10 @@ impl<'t> Encoder<'t, '_> {
                 return Err(WRONG_WIRE_TYPE);
             }
             let Some(key) = self.entry(entry, reader.bytes()?, depth)? else { return Ok(Pass::NeedsMerge) };
-            keys.push(key);
+            self.scratch.keys.push(key);
         }
         self.out.push(b'}');
-        Ok(if has_duplicates(&mut keys, self.out) { Pass::NeedsMerge } else { Pass::Done })
+        Ok(self.keys_end(base))
     }
 
     fn list_value(&mut self, message: &'t Message, bytes: &[u8], depth: usize) -> Result<Pass, Malformed> {
@@ -185,13 +185,13 @@ impl<'t> Encoder<'t, '_> {
             }
             Some(index) if self.tables.messages[index].form == Form::Plain => {
                 let message = &self.tables.messages[index];
-                let start = self.out.len();
+                let (start, base) = (self.out.len(), self.scratch.keys.len());
                 let fill = self.options.always_print;
                 if depth > wire::WIRE_DEPTH_MAX {
                     return Err(Malformed("nested too deep"));
                 }
                 if self.members(message, value, depth + 1, fill)? == Pass::NeedsMerge {
-                    self.out.truncate(start);
+                    self.back_to(start, base);
                     let merged = merge(self.tables, message, value)?;
                     if self.members(message, &merged, depth + 1, fill)? == Pass::NeedsMerge {
                         return Err(Malformed("fields cannot be merged"));

@@ -223,3 +223,26 @@ async fn masks_anys_and_json_values_are_canonical() {
         assert_eq!(got.text, body);
     }
 }
+
+#[tokio::test]
+async fn keys_of_a_map_that_was_merged_are_not_taken_for_keys_of_the_map_around_it() {
+    let put = |out: &mut Vec<u8>, tag: &[u8], content: &[u8]| {
+        out.extend_from_slice(tag);
+        out.push(u8::try_from(content.len()).unwrap());
+        out.extend_from_slice(content);
+    };
+    // by_id {1: {labels {k: a}, labels {k: b}}, 2: the same, 3: the same}.
+    let mut inner = Vec::new();
+    for value in [b'a', b'b'] {
+        put(&mut inner, &[0x92, 2], &[10, 1, b'k', 18, 1, value]);
+    }
+    let mut wire = Vec::new();
+    for key in 1..=3 {
+        let mut entry = vec![8, key];
+        put(&mut entry, &[18], &inner);
+        put(&mut wire, &[0xaa, 2], &entry);
+    }
+    let one = r#"{"labels":{"k":"b"}}"#;
+    let expected = format!(r#"{{"byId":{{"1":{one},"2":{one},"3":{one}}}}}"#);
+    assert_eq!(printed(&wire).await.text, expected);
+}

@@ -70,7 +70,7 @@ const SECTIONS: [&str; 12] = [
 
 #[test]
 fn every_rule_of_the_readme_has_a_test_that_exists() {
-    let library = &tests("tests/it") | &tests("src");
+    let library = &tests("tests") | &tests("src");
     // The library owns no connection. What is a rule for the listener or the gateway around it is tested there.
     let gateway = tests("../tests/it");
     let listener = tests("../../mesh/tests/it");
