@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::http_body::Frame;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TE, TRAILER, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::StreamBody;
@@ -134,6 +134,9 @@ pub(crate) async fn give(
             let mut body = Body::stream(stream);
             if shared.settings.codings.answers {
                 body = coding::stream(&ask.parts.headers, &mut headers, body);
+            }
+            if framing != Framing::Raw {
+                headers.append(VARY, HeaderValue::from_static("accept"));
             }
             let mut response = Response::new(body);
             *response.headers_mut() = headers;

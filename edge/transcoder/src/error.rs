@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use prost::Message as _;
@@ -365,7 +367,8 @@ impl Problem {
     }
 
     /// The answer, in the form that the client's `Accept` asks for.
-    pub(crate) fn into_response_for(self, tables: &Tables, request: &Parts) -> Response<Body> {
+    pub(crate) fn into_response_for(mut self, tables: &Tables, request: &Parts) -> Response<Body> {
+        self.headers.append(VARY, HeaderValue::from_static("accept"));
         let mut body = Vec::with_capacity(256);
         if crate::accept::wants_problem(&request.headers) {
             self.put_problem(tables, request.extensions.get::<RequestId>(), &mut body);

@@ -23,7 +23,8 @@
 //! with the first message, or a second after the upstream's head when there is no message yet. An error before that is an
 //! ordinary one. An error after it is the last line `{"error": …}`, the last element `{"error": …}` of an array that stays
 //! open, or an event of the type `error`; then the body breaks off. Events are numbered; `Last-Event-ID` goes upstream as
-//! the metadata `last-event-id`, and when it is a number, the ids go on from it.
+//! the metadata `last-event-id`, and when it is a number, the ids go on from it. The last event of a stream that ends well
+//! has the type `end`, the data `{}` and no id: at it a page should close its `EventSource`, which would open a new connection.
 //!
 //! Both ways at once work over HTTP/2 and over HTTP/1.1. Of a client that reads nothing before it has sent everything, the
 //! buffers between it and the upstream must hold the answers; past that, both wait until the deadline.
@@ -42,6 +43,10 @@
 //! apart by `Content-Type`. The gate is asked alike, and an error has the shape of its protocol. gRPC, gRPC-Web and the
 //! binary streams of Connect are passed through message by message as they come, without a look into them; the deadline, the
 //! metadata and the limit of each message hold all the same.
+//!
+//! An upstream that breaks off between two messages ends the answer with the status that says so. When it breaks off inside one,
+//! gRPC-Web and Connect have no place left for a status: the body ends with an error, which a server makes a reset or a lost
+//! connection of.
 //!
 //! # Errors
 //!

@@ -31,7 +31,7 @@ pub(crate) enum Framing {
     Ndjson,
     /// One JSON array; after an error, its last element `{"error": status}`, the closing bracket is missing.
     Array,
-    /// One event a message; an error is an event of the type `error`.
+    /// One event a message; after the last comes one of the type `end`, or after an error one of the type `error`.
     Events,
     /// The data of `google.api.HttpBody` messages; an error can only break it off.
     Raw,
@@ -54,6 +54,10 @@ impl Framing {
 
 /// How much is printed before it is handed on, in bytes, when the upstream is faster than the client.
 const BATCH_BYTES: usize = 32 << 10;
+
+/// By which a client of events knows that there are no more. The HTML standard has it come back whenever a connection ends, and
+/// only the client itself can close an `EventSource` for good.
+const END_EVENT: &[u8] = b"event: end\ndata: {}\n\n";
 
 /// How long a stream of events may be silent before a comment is sent, so that nobody on the way takes it for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -218,8 +222,10 @@ impl JsonStream {
     }
 
     fn end(&mut self) {
-        if self.framing == Framing::Array {
-            self.ready.push(b']');
+        match self.framing {
+            Framing::Array => self.ready.push(b']'),
+            Framing::Events => self.ready.extend_from_slice(END_EVENT),
+            Framing::Ndjson | Framing::Raw => {}
         }
         self.state = State::Ended;
         self.shared.observe(Some(self.entry()), Code::Ok, StatusCode::OK, None);

@@ -400,9 +400,11 @@ async fn a_rule_without_a_body_is_a_stream_of_one_message() {
 
 #[tokio::test]
 async fn a_bidirectional_stream_answers_each_message_before_the_next_is_sent() {
-    for (accept, before, separator, after) in
-        [(NDJSON, "", "\n", ""), (ARRAY, "[", "", "]"), ("text/event-stream", "id: 1\ndata: ", "\n\n", "")]
-    {
+    for (accept, before, separator, after) in [
+        (NDJSON, "", "\n", ""),
+        (ARRAY, "[", "", "]"),
+        ("text/event-stream", "id: 1\ndata: ", "\n\n", "event: end\ndata: {}\n\n"),
+    ] {
         let transcoder = echoing().build().unwrap();
         let (mut sender, mut request) = live("/v1/chat", NDJSON);
         request.headers_mut().insert("accept", accept.parse().unwrap());

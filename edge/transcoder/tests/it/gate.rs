@@ -15,6 +15,7 @@ use transcoder::{Admission, Gate, Method, Outcome};
 use crate::harness::{
     Upstream, answer, builder, clock_passes, deadline_exceeded, framed, refusal, reply, request, send,
 };
+use crate::wire_client::{exchange, post};
 
 /// Admits everything on the given terms and notes how it ended.
 #[derive(Clone, Default)]
@@ -375,6 +376,57 @@ async fn a_connection_of_http_1_is_closed_when_the_body_was_too_large_to_be_read
             *request.version_mut() = version;
             let got = send(&transcoder, request).await;
             assert_eq!((got.status.as_u16(), got.header("connection")), (413, expected), "{uri}");
+        }
+    }
+}
+
+/// Adds a header to every answer it is shown the metadata of, and counts.
+#[derive(Clone, Default)]
+struct Adder(Arc<Mutex<usize>>);
+
+impl Gate for Adder {
+    fn admit<'a>(
+        &'a self,
+        _method: &'a Method,
+        _request: &'a http::request::Parts,
+    ) -> BoxFuture<'a, Result<Admission, Status>> {
+        Box::pin(std::future::ready(Ok(Admission::default())))
+    }
+
+    fn response_headers(&self, _method: &Method, _upstream: &HeaderMap, out: &mut HeaderMap) {
+        *self.0.lock().unwrap() += 1;
+        out.append("x-added", HeaderValue::from_static("1"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_nothing_but_a_status_is_shown_to_the_gate_once() {
+    const GET: &str = "/zoo.v1.Zoo/GetAnimal";
+    const WATCH: &str = "/zoo.v1.Zoo/Watch";
+    for status in ["0", "5"] {
+        let gate = Adder::default();
+        let upstream = Upstream::new(move |_| refusal(&[("grpc-status", status)]));
+        let transcoder = builder(&upstream).gate(gate.clone()).build().unwrap();
+        let shown = || std::mem::take(&mut *gate.0.lock().unwrap());
+        for uri in ["/v1/one/leo", "/v1/watch/leo"] {
+            let got = send(&transcoder, request("GET", uri, "")).await;
+            let added = got.headers.get_all("x-added").iter().count();
+            assert_eq!((shown(), added), (1, 1), "{uri} {status}");
+        }
+        let envelope = framed(b"{}");
+        for (path, content_type, body) in [
+            (GET, "application/grpc", framed(&[])),
+            (GET, "application/grpc-web", framed(&[])),
+            (GET, "application/json", envelope.slice(5..)),
+            (GET, "application/proto", envelope.slice(..0)),
+            (WATCH, "application/connect+json", envelope),
+            (WATCH, "application/connect+proto", framed(&[])),
+        ] {
+            let got = exchange(&transcoder, post(path, content_type, body)).await;
+            let in_head = got.headers.get_all("x-added").iter().count();
+            let in_body = got.body.windows(7).filter(|window| window == b"x-added").count();
+            assert_eq!((shown(), in_head + in_body), (1, 1), "{content_type} {status}: {got:?}");
+            assert!(got.trailers.is_none(), "{content_type} {status}");
         }
     }
 }

@@ -63,8 +63,42 @@ async fn a_stream_is_events_when_asked_for() {
     assert_eq!(got.header("content-type"), "text/event-stream");
     assert_eq!(
         got.text,
-        "id: 1\ndata: {\"name\":\"a\",\"legs\":1}\n\nid: 2\ndata: {\"name\":\"a\",\"legs\":2}\n\n"
+        "id: 1\ndata: {\"name\":\"a\",\"legs\":1}\n\nid: 2\ndata: {\"name\":\"a\",\"legs\":2}\n\nevent: end\ndata: {}\n\n"
     );
+}
+
+#[tokio::test]
+async fn a_stream_of_events_says_when_it_has_ended_so_that_nobody_comes_back_for_more() {
+    let end = "event: end\ndata: {}\n\n";
+    let got = watched("text/event-stream", || replies([], OK)).await;
+    assert_eq!((got.text.as_str(), got.broken), (end, false));
+    let trailers_only = watched("text/event-stream", || refusal(OK)).await;
+    assert_eq!((trailers_only.text.as_str(), trailers_only.broken), (end, false));
+    let got = watched("text/event-stream", || replies([animal(1)], OK)).await;
+    assert_eq!((got.text.matches(end).count(), got.text.ends_with(end), got.broken), (1, true, false));
+    // Not when it was broken off: then the client is to come back.
+    let got = watched("text/event-stream", || replies([animal(1)], LOST)).await;
+    assert!(!got.text.contains("event: end") && got.broken, "{}", got.text);
+}
+
+#[tokio::test]
+async fn what_depends_on_accept_varies_by_it() {
+    for accept in ["", "application/json", "text/event-stream"] {
+        for status in [OK, LOST] {
+            let got = watched(accept, move || replies([], status)).await;
+            let vary: Vec<_> = got.headers.get_all("vary").iter().collect();
+            assert_eq!(
+                vary.iter().filter(|value| **value == "accept").count(),
+                1,
+                "{accept} {status:?}: {vary:?}"
+            );
+        }
+    }
+    let transcoder = builder(&Upstream::echo()).build().unwrap();
+    for (uri, varies) in [("/v1/nothing", true), ("/v1/search?nope=1", true), ("/v1/one/leo", false)] {
+        let got = send(&transcoder, request("GET", uri, "")).await;
+        assert_eq!(got.headers.get_all("vary").iter().any(|value| value == "accept"), varies, "{uri}");
+    }
 }
 
 #[tokio::test]
@@ -323,7 +357,7 @@ async fn response_body_is_one_field_of_each_message_of_a_stream() {
     for (accept, expected) in [
         ("application/x-ndjson", "\"a\"\n\"\"\n"),
         ("application/json", "[\"a\",\"\"]"),
-        ("text/event-stream", "id: 1\ndata: \"a\"\n\nid: 2\ndata: \"\"\n\n"),
+        ("text/event-stream", "id: 1\ndata: \"a\"\n\nid: 2\ndata: \"\"\n\nevent: end\ndata: {}\n\n"),
     ] {
         let upstream = Upstream::new(|_| replies([framed(&[10, 1, b'a']), framed(&[])], OK));
         let transcoder = builder(&upstream).build().unwrap();
