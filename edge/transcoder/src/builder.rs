@@ -12,6 +12,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::body::BoxError;
 use crate::gate::{Gate, Method, Open};
+use crate::json::DEPTH_MAX_DEFAULT;
 use crate::json::encode::EncodeOptions;
 use crate::metadata::{Allowed, Policy};
 use crate::openapi::OpenApi;
@@ -116,7 +117,7 @@ impl Builder {
                 proto_names: false,
                 ignore_unknown_fields: false,
                 ignore_unknown_query_parameters: false,
-                depth_max: 100,
+                depth_max: DEPTH_MAX_DEFAULT,
                 reply_bytes_max: 64 << 20,
                 codings: Codings { requests: true, answers: true },
                 body_bytes_per_second_min: 240,
@@ -189,10 +190,13 @@ impl Builder {
         self
     }
 
-    /// How many objects and arrays of a JSON body may be open at once. 100 by default.
+    /// How many objects and arrays of a JSON text may be open at once, in requests and in replies, over REST and in Connect: a
+    /// request that is deeper is answered with 400, a reply with 502. 100 by default. What is not turned into JSON is not looked
+    /// into and has no such limit.
     #[must_use]
     pub fn depth_max(mut self, levels: usize) -> Self {
         self.settings.depth_max = levels;
+        self.settings.encode.depth_max = levels;
         self
     }
 

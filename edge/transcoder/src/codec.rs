@@ -6,6 +6,7 @@ use prost_reflect::DescriptorPool;
 
 use crate::builder::BuildError;
 pub use crate::editions::pool;
+use crate::json::DEPTH_MAX_DEFAULT;
 use crate::json::encode::{self, EncodeOptions};
 use crate::json::parse::{self, ParseOptions};
 use crate::table::Tables;
@@ -30,7 +31,8 @@ impl Codec {
     /// As `Builder::build` has for the descriptor set.
     pub fn new(pool: &DescriptorPool) -> Result<Self, BuildError> {
         let tables = Arc::new(Tables::compile(&[pool], false));
-        let parse = ParseOptions { ignore_unknown: false, keep_defaults: false, depth_max: 100 };
+        let parse =
+            ParseOptions { ignore_unknown: false, keep_defaults: false, depth_max: DEPTH_MAX_DEFAULT };
         Ok(Self { tables, parse, encode: EncodeOptions::default() })
     }
 

@@ -11,3 +11,6 @@ mod scratch;
 pub(crate) mod text;
 mod wkt_in;
 mod wkt_out;
+
+/// How many objects and arrays of a JSON text may be open at once, read or printed, unless somebody says otherwise.
+pub(crate) const DEPTH_MAX_DEFAULT: usize = 100;

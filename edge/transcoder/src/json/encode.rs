@@ -2,18 +2,27 @@
 
 use std::ops::Range;
 
+use super::DEPTH_MAX_DEFAULT;
 use super::merge::{may_be_overridden, merge};
 use super::scratch::{Scratch, has_duplicates};
 use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
-use crate::wire::{self, Malformed, Reader, WIRE_DEPTH_MAX};
+use crate::wire::{self, Malformed, Reader};
 
 /// How a reply is printed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct EncodeOptions {
     /// Print fields without presence, lists and maps even when they are empty.
     pub(crate) always_print: bool,
     /// Print enum values as numbers.
     pub(crate) enums_as_ints: bool,
+    /// How many objects and arrays may be open at once: as many as may be in what is read.
+    pub(crate) depth_max: usize,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        Self { always_print: false, enums_as_ints: false, depth_max: DEPTH_MAX_DEFAULT }
+    }
 }
 
 /// Appends the JSON of a message of table `index`.
@@ -78,10 +87,13 @@ impl<'t, 'o> Encoder<'t, 'o> {
         self.scratch.keys.truncate(base);
     }
 
+    /// How many objects and arrays are open when one more is begun inside `depth` of them.
+    pub(super) fn enter(&self, depth: usize) -> Result<usize, Malformed> {
+        if depth < self.options.depth_max { Ok(depth + 1) } else { Err(Malformed("nested too deep")) }
+    }
+
+    /// A message inside `depth` objects and arrays.
     pub(super) fn message(&mut self, index: usize, bytes: &[u8], depth: usize) -> Result<(), Malformed> {
-        if depth > WIRE_DEPTH_MAX {
-            return Err(Malformed("nested too deep"));
-        }
         let message = &self.tables.messages[index];
         let (start, base) = (self.out.len(), self.scratch.keys.len());
         if self.attempt(message, bytes, depth)? == Pass::Done {
@@ -99,13 +111,14 @@ impl<'t, 'o> Encoder<'t, 'o> {
         if message.form != Form::Plain {
             return self.well_known(message, bytes, depth);
         }
+        let depth = self.enter(depth)?;
         self.out.push(b'{');
         let pass = self.members(message, bytes, depth, self.options.always_print)?;
         self.out.push(b'}');
         Ok(pass)
     }
 
-    /// The members of an object, without braces. `fill` adds the defaults of the absent ones.
+    /// The members of an object, without braces; it is one of the `depth` that are open. `fill` adds the defaults of the absent ones.
     pub(super) fn members(
         &mut self,
         message: &'t Message,
@@ -120,7 +133,7 @@ impl<'t, 'o> Encoder<'t, 'o> {
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             let Some(index) = message.by_number(number) else {
-                reader.skip(number, wire_type, depth)?;
+                reader.skip(number, wire_type, 0)?;
                 continue;
             };
             let field = &message.fields[index];
@@ -141,6 +154,7 @@ impl<'t, 'o> Encoder<'t, 'o> {
                     self.singular(field, wire_type, &mut reader, depth)?;
                     continue;
                 }
+                self.enter(depth)?;
                 self.key(field);
                 self.out.push(if field.label == Label::Map { b'{' } else { b'[' });
                 open = Some(index);
@@ -150,7 +164,7 @@ impl<'t, 'o> Encoder<'t, 'o> {
                     if wire_type != wire::LEN {
                         return Err(WRONG_WIRE_TYPE);
                     }
-                    let key = self.entry(entry, reader.bytes()?, depth)?;
+                    let key = self.entry(entry, reader.bytes()?, depth + 1)?;
                     let Some(key) = key else { return Ok(Pass::NeedsMerge) };
                     self.scratch.keys.push(key);
                 }
@@ -163,7 +177,7 @@ impl<'t, 'o> Encoder<'t, 'o> {
                 }
                 _ => {
                     self.comma();
-                    self.value(field, wire_type, &mut reader, depth)?;
+                    self.value(field, wire_type, &mut reader, depth + 1)?;
                 }
             }
         }
@@ -204,10 +218,10 @@ impl<'t, 'o> Encoder<'t, 'o> {
         match field.ty {
             Type::Scalar(scalar) => self.scalar(scalar, wire_type, reader),
             Type::Message(index) if wire_type == wire::LEN => {
-                self.message(index, reader.bytes()?, depth + 1).map(|()| false)
+                self.message(index, reader.bytes()?, depth).map(|()| false)
             }
             Type::Group(index) if wire_type == wire::START_GROUP => {
-                self.message(index, reader.group(field.number, depth)?, depth + 1).map(|()| false)
+                self.message(index, reader.group(field.number, 0)?, depth).map(|()| false)
             }
             Type::Message(_) | Type::Group(_) => Err(WRONG_WIRE_TYPE),
         }
@@ -254,7 +268,7 @@ impl<'t, 'o> Encoder<'t, 'o> {
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             let at = reader.clone();
-            reader.skip(number, wire_type, depth)?;
+            reader.skip(number, wire_type, 0)?;
             match number {
                 1 if key.is_none() => key = Some((wire_type, at)),
                 2 if value.is_none() => value = Some((wire_type, at)),
@@ -269,7 +283,7 @@ impl<'t, 'o> Encoder<'t, 'o> {
                 self.value(value_field, wire_type, &mut reader, depth)?;
             }
             (None, Type::Scalar(scalar)) => self.put_default(scalar),
-            (None, Type::Message(index) | Type::Group(index)) => self.message(index, &[], depth + 1)?,
+            (None, Type::Message(index) | Type::Group(index)) => self.message(index, &[], depth)?,
         }
         Ok(Some(printed))
     }

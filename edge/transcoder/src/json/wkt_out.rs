@@ -79,12 +79,13 @@ impl<'t> Encoder<'t, '_> {
             return Err(Malformed("struct without fields"));
         };
         let base = self.scratch.keys.len();
+        let depth = self.enter(depth)?;
         self.out.push(b'{');
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             if number != 1 {
-                reader.skip(number, wire_type, depth)?;
+                reader.skip(number, wire_type, 0)?;
                 continue;
             }
             if wire_type != wire::LEN {
@@ -101,19 +102,20 @@ impl<'t> Encoder<'t, '_> {
         let Some(Type::Message(value)) = message.fields.first().map(|field| field.ty) else {
             return Err(Malformed("list without values"));
         };
+        let depth = self.enter(depth)?;
         self.out.push(b'[');
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             if number != 1 {
-                reader.skip(number, wire_type, depth)?;
+                reader.skip(number, wire_type, 0)?;
                 continue;
             }
             if wire_type != wire::LEN {
                 return Err(WRONG_WIRE_TYPE);
             }
             self.comma();
-            self.message(value, reader.bytes()?, depth + 1)?;
+            self.message(value, reader.bytes()?, depth)?;
         }
         self.out.push(b']');
         Ok(Pass::Done)
@@ -125,7 +127,7 @@ impl<'t> Encoder<'t, '_> {
         while !reader.is_empty() {
             let (number, wire_type) = reader.tag()?;
             let Some(field) = message.by_number(number).map(|index| &message.fields[index]) else {
-                reader.skip(number, wire_type, depth)?;
+                reader.skip(number, wire_type, 0)?;
                 continue;
             };
             if self.out.len() > start {
@@ -142,7 +144,7 @@ impl<'t> Encoder<'t, '_> {
                     self.scalar(scalar, wire_type, &mut reader)?;
                 }
                 Type::Message(index) if wire_type == wire::LEN => {
-                    self.message(index, reader.bytes()?, depth + 1)?;
+                    self.message(index, reader.bytes()?, depth)?;
                 }
                 Type::Message(_) | Type::Group(_) => return Err(WRONG_WIRE_TYPE),
             }
@@ -167,6 +169,7 @@ impl<'t> Encoder<'t, '_> {
             Only::Several => return Ok(Pass::NeedsMerge),
         };
         if type_url.is_empty() && value.is_empty() {
+            self.enter(depth)?;
             self.out.extend_from_slice(b"{}");
         } else {
             self.put_any(type_url, value, depth)?;
@@ -176,6 +179,7 @@ impl<'t> Encoder<'t, '_> {
 
     /// An `Any`, expanded when its type is known; else its `@type` with the bytes in base64.
     pub(super) fn put_any(&mut self, type_url: &str, value: &[u8], depth: usize) -> Result<(), Malformed> {
+        let depth = self.enter(depth)?;
         self.out.extend_from_slice(b"{\"@type\":");
         put_string(self.out, type_url);
         match type_url.rsplit_once('/').and_then(|(_, name)| self.tables.find(name)) {
@@ -187,20 +191,17 @@ impl<'t> Encoder<'t, '_> {
                 let message = &self.tables.messages[index];
                 let (start, base) = (self.out.len(), self.scratch.keys.len());
                 let fill = self.options.always_print;
-                if depth > wire::WIRE_DEPTH_MAX {
-                    return Err(Malformed("nested too deep"));
-                }
-                if self.members(message, value, depth + 1, fill)? == Pass::NeedsMerge {
+                if self.members(message, value, depth, fill)? == Pass::NeedsMerge {
                     self.back_to(start, base);
                     let merged = merge(self.tables, message, value)?;
-                    if self.members(message, &merged, depth + 1, fill)? == Pass::NeedsMerge {
+                    if self.members(message, &merged, depth, fill)? == Pass::NeedsMerge {
                         return Err(Malformed("fields cannot be merged"));
                     }
                 }
             }
             Some(index) => {
                 self.out.extend_from_slice(b",\"value\":");
-                self.message(index, value, depth + 1)?;
+                self.message(index, value, depth)?;
             }
         }
         self.out.push(b'}');

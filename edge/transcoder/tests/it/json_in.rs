@@ -395,18 +395,3 @@ async fn data_after_the_json_text_are_refused() {
     }
     assert_eq!(accepted("\t{\"boolValue\": true}\r\n ").await, json!({"boolValue": true}));
 }
-
-#[tokio::test]
-async fn the_depth_limit_is_100_unless_the_builder_says_otherwise() {
-    let nested =
-        |levels: usize| format!("{{\"value\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
-    for (transcoder, limit) in [
-        (builder(&Upstream::echo()).build().unwrap(), 100),
-        (builder(&Upstream::echo()).depth_max(3).build().unwrap(), 3),
-    ] {
-        let got = send(&transcoder, request("POST", "/v1/echo", &nested(limit + 1))).await;
-        assert_eq!(got.violation().1, "nested too deep");
-        let got = send(&transcoder, request("POST", "/v1/echo", &nested(limit))).await;
-        assert_ne!(got.status, 400, "{}", got.text);
-    }
-}

@@ -11,6 +11,7 @@ mod codec;
 mod coding;
 mod connect;
 mod cut;
+mod depth;
 mod duplex;
 mod editions;
 mod errors;
