@@ -275,7 +275,7 @@ fn own_upstream(
         channel: context.channel_with(workload, target, options)?,
         services: own_services(workload),
         access: Access::Policy,
-        terms: Terms { timeout: None, request_bytes_max: 0 },
+        terms: Terms { timeout: None, request_bytes_max: 0, forwards_authorization: false },
         descriptors: Descriptors::Contract,
     })
 }
@@ -316,6 +316,9 @@ fn any_upstream(context: &Context<Config>, name: &str, config: &UpstreamConfig) 
         terms: Terms {
             timeout: (config.timeout_ms > 0).then(|| Duration::from_millis(config.timeout_ms)),
             request_bytes_max: config.request_bytes_max,
+            forwards_authorization: config
+                .forward_authorization
+                .unwrap_or_else(|| !context.config.checks_tokens()),
         },
         descriptors: match &config.descriptor_set {
             Some(path) => Descriptors::File(path.clone()),

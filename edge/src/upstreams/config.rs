@@ -33,6 +33,10 @@ pub struct UpstreamConfig {
     pub services: Vec<String>,
     /// Whether calls are checked here.
     pub access: Access,
+    /// Whether the `Authorization` header of clients goes along, when access is open: to a service that checks its callers itself, and may see what
+    /// they sign in with. Unset: yes, unless calls of other services are checked here. Then what clients send are tokens of the platform, which whoever
+    /// has them can act with, and a service that is none of its own must not get them. Cookies never go along, nor what a session's cookie stands for.
+    pub forward_authorization: Option<bool>,
     /// With `https://`: the workload of the platform that must answer, to which the own workload certificate is shown.
     pub workload: Option<String>,
     /// With `https://`: PEM file of the authorities to trust. Unset: those of the operating system.
@@ -59,6 +63,7 @@ impl Default for UpstreamConfig {
             reflection: false,
             services: Vec::new(),
             access: Access::default(),
+            forward_authorization: None,
             workload: None,
             roots: None,
             certificate: None,
@@ -140,6 +145,12 @@ impl UpstreamConfig {
         }
         if self.certificate.is_some() != self.key.is_some() {
             wrong("certificate", "and `key` go together");
+        }
+        if self.forward_authorization.is_some() && self.access == Access::Policy {
+            wrong(
+                "forward_authorization",
+                "needs `access = \"open\"`: by policy, a token goes along that is good",
+            );
         }
         if self.connections == 0 {
             wrong("connections", "must be at least 1");

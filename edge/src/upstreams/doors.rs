@@ -19,6 +19,8 @@ pub(crate) struct Terms {
     /// For calls that are no stream of the server's.
     pub(crate) timeout: Option<Duration>,
     pub(crate) request_bytes_max: usize,
+    /// Whether the caller's credentials go along.
+    pub(crate) forwards_authorization: bool,
 }
 
 /// The gate of every route.
@@ -37,7 +39,7 @@ impl Doors {
         if self.open.is_empty() { None } else { self.open.get(method.service()) }
     }
 
-    /// Lets a call through with the caller's credentials, which are the service's to check.
+    /// Lets a call through, with the caller's credentials where they are the service's to check.
     async fn admit_openly(
         &self,
         terms: &Terms,
@@ -45,8 +47,9 @@ impl Doors {
         request: &Parts,
     ) -> Result<Admission, Status> {
         let client = self.policy.count_openly(method, request).await?;
+        let credentials = request.headers.get(AUTHORIZATION).filter(|_| terms.forwards_authorization);
         Ok(Admission {
-            metadata: told(client, request.headers.get(AUTHORIZATION)),
+            metadata: told(client, credentials),
             timeout: terms.timeout.filter(|_| !method.descriptor().is_server_streaming()),
             max_body_bytes: terms.request_bytes_max,
             ..Admission::default()

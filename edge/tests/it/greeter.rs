@@ -6,7 +6,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -18,6 +18,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status, Streaming,
+    metadata::MetadataMap,
     server::{Grpc, NamedService, StreamingService, UnaryService},
     service::Routes,
 };
@@ -71,12 +72,20 @@ pub(crate) struct Greeter {
     pub(crate) cancelled: Arc<AtomicBool>,
     /// How many messages of a KiB were taken of the answers to the message `flood`, of which each has a gigabyte.
     pub(crate) flooded: Arc<AtomicUsize>,
+    /// The metadata of the last greeting.
+    pub(crate) told: Arc<Mutex<MetadataMap>>,
 }
 
 impl Default for Greeter {
     fn default() -> Self {
         let empty = || Arc::new(Semaphore::new(0));
-        Self { entered: empty(), gate: empty(), cancelled: Arc::default(), flooded: Arc::default() }
+        Self {
+            entered: empty(),
+            gate: empty(),
+            cancelled: Arc::default(),
+            flooded: Arc::default(),
+            told: Arc::default(),
+        }
     }
 }
 
@@ -102,6 +111,7 @@ impl UnaryService<Hello> for Greeter {
     fn call(&mut self, request: Request<Hello>) -> Self::Future {
         let greeter = self.clone();
         Box::pin(async move {
+            request.metadata().clone_into(&mut greeter.told.lock().expect("no panic"));
             let name = request.into_inner().name;
             if name == "slow" {
                 let mut watched = Watched(Some(greeter.cancelled));

@@ -55,7 +55,31 @@ impl Front {
 
     async fn try_get(&self, path: &str) -> anyhow::Result<(StatusCode, Value)> {
         let uri = format!("http://{}{path}", self.edge.address());
-        let response = self.client.request(Request::get(uri).body(Full::default())?).await?;
+        self.send(Request::get(uri).body(Full::default())?).await
+    }
+
+    /// Greets with these headers, over REST and over Connect: the values of `authorization` and `cookie` that the service is told each time.
+    async fn told(&self, greeter: &Greeter, headers: &[(&str, &str)]) -> Vec<[Option<String>; 2]> {
+        let address = self.edge.address();
+        let mut told = Vec::new();
+        for (method, path, content) in
+            [("GET", "/v1/hello/Ada", ""), ("POST", "/hello.v1.Greeter/SayHello", "{}")]
+        {
+            let mut request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+            for (name, value) in headers.iter().chain(&[("content-type", "application/json")]) {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Full::from(content)).expect("a request");
+            assert_eq!(self.send(request).await.expect("an answer").0, StatusCode::OK, "{path}");
+            let metadata = greeter.told.lock().expect("no panic").clone();
+            let value = |name| metadata.get(name).map(|value| value.to_str().expect("ASCII").to_owned());
+            told.push([value("authorization"), value("cookie")]);
+        }
+        told
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Value)> {
+        let response = self.client.request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
@@ -323,6 +347,66 @@ async fn an_open_service_is_served_beside_jetways_own() {
     assert_eq!(front.get("/api/v1/me").await.0, StatusCode::UNAUTHORIZED, "Jetway's own are checked");
 }
 
+/// What a customer of the platform sends who is signed in: a token, or the cookie of a session.
+fn signed_in(issuer: &testing::Issuer) -> [Vec<(&'static str, String)>; 2] {
+    let token = issuer.token(mesh::auth::PrincipalId::generate(), &["customer"]);
+    [
+        vec![("authorization", format!("Bearer {token}")), ("cookie", "a=b".to_owned())],
+        vec![("cookie", format!("__Host-jetway_at={token}; __Host-jetway_rt=refresh"))],
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_the_platform_goes_to_an_open_service_only_where_the_setting_says_so() {
+    let set = set_file(&greeter::descriptor_set("/v1/hello/{name}"));
+    let greeter = Greeter::default();
+    let upstream = greeter.clone().start(Reflection::None, &[]).await;
+    let issuer = testing::Issuer::start().await;
+    for forward_authorization in [None, Some(false), Some(true)] {
+        let config = Config {
+            server: testing::free_ports(),
+            tls: testing::certificate("edge"),
+            identity: issuer.target(),
+            platform: Some(true),
+            upstream: vec![UpstreamConfig { forward_authorization, ..with_set(upstream.url(), &set) }],
+            limits: LimitsConfig::default().times(1000),
+            ..Config::default()
+        };
+        let edge = run::start::<Edge>(config, Clock::system(None)).await.expect("the edge starts");
+        soon(edge.ready()).await;
+        let front = Front { edge, client: Client::builder(TokioExecutor::new()).build_http() };
+
+        for headers in signed_in(&issuer) {
+            let sent: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let (_, authorization) =
+                headers.first().filter(|(name, _)| *name == "authorization").cloned().unzip();
+            let expected = authorization.filter(|_| forward_authorization == Some(true));
+            for told in front.told(&greeter, &sent).await {
+                assert_eq!(told, [expected.clone(), None], "{forward_authorization:?} {sent:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_token_is_checked_what_clients_sign_in_with_goes_to_the_service_that_does() {
+    let set = set_file(&greeter::descriptor_set("/v1/hello/{name}"));
+    let greeter = Greeter::default();
+    let upstream = greeter.clone().start(Reflection::None, &[]).await;
+    let sent =
+        [("authorization", "Basic YTpi"), ("cookie", "session=1"), ("grpc-metadata-cookie", "session=2")];
+    for (forward_authorization, expected) in
+        [(None, Some("Basic YTpi")), (Some(true), Some("Basic YTpi")), (Some(false), None)]
+    {
+        let config = UpstreamConfig { forward_authorization, ..with_set(upstream.url(), &set) };
+        let front = Front::start(config).await;
+
+        for told in front.told(&greeter, &sent).await {
+            assert_eq!(told, [expected.map(str::to_owned), None], "{forward_authorization:?}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_cancels_the_call() {
     let set = set_file(&greeter::descriptor_set("/v1/hello/{name}"));
@@ -404,6 +488,7 @@ fn every_mistake_of_an_upstream_is_said_at_once_by_its_name() {
         "upstream.2.workload=orders",
         "upstream.2.certificate=a.pem",
         "upstream.2.connections=0",
+        "upstream.1.forward_authorization=true",
     ];
     let sources = Sources { flags: flags.map(str::to_owned).to_vec(), ..Sources::default() };
     let error = config::load::<Config>("edge", &sources).expect_err("wrong").to_string();
@@ -414,6 +499,7 @@ fn every_mistake_of_an_upstream_is_said_at_once_by_its_name() {
         "`upstream.0.descriptor_set` is missing",
         "`upstream.1.address` must not mix",
         "`upstream.1.reflection` and `descriptor_set` exclude each other",
+        "`upstream.1.forward_authorization` needs `access = \"open\"`",
         "`upstream.2.workload` needs an address with `https://`",
         "`upstream.2.certificate` and `workload` exclude each other",
         "`upstream.2.certificate` and `key` go together",
