@@ -191,6 +191,11 @@ impl Record {
         response.map(|body| Body::new(RecordedBody { record: self, body: Some(body) }))
     }
 
+    /// The status of the answer. Of a request whose client left before there was one: 499, which is also what `CANCELLED` is in HTTP.
+    fn told(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| StatusCode::from_u16(499).expect("a status has three digits"))
+    }
+
     fn code(&self) -> Option<Code> {
         let gone = self.status.is_none() || !self.complete;
         self.notes.code.get().copied().or_else(|| gone.then_some(Code::Cancelled))
@@ -210,9 +215,7 @@ impl Record {
             put(line, format_args!(",\"path\":"));
             put_text(line, cut(self.uri.path(), PATH_LENGTH_MAX));
         }
-        if let Some(status) = self.status {
-            put(line, format_args!(",\"status\":{}", status.as_u16()));
-        }
+        put(line, format_args!(",\"status\":{}", self.told().as_u16()));
         if let Some(code) = self.code() {
             put(line, format_args!(",\"code\":\"{}\"", name(code)));
         }
@@ -250,9 +253,7 @@ thread_local! {
 impl Drop for Record {
     fn drop(&mut self) {
         self.meters.in_flight.decrement(1.0);
-        if let Some(status) = self.status {
-            self.meters.count(status);
-        }
+        self.meters.count(self.told());
         let served = self.notes.served().map_or(&self.meters.other, |served| &**served);
         served.duration.record(self.started.elapsed().as_secs_f64());
         let is_quiet = PROBES.contains(&self.uri.path()) && self.status == Some(StatusCode::OK);

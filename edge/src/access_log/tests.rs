@@ -51,7 +51,7 @@ fn a_request_whose_client_left_was_cancelled() {
     let line = line(&record("/"));
     assert_eq!(
         (&line["status"], &line["code"], &line["cut_off"]),
-        (&Value::Null, &json!("CANCELLED"), &json!(true))
+        (&json!(499), &json!("CANCELLED"), &json!(true))
     );
 }
 

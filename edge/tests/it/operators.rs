@@ -88,6 +88,25 @@ async fn a_stream_is_logged_when_it_is_over_with_how_it_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_before_it_is_answered_is_told_of_with_499() {
+    let service = Greeter::default();
+    let greeter = service.clone().start(Reflection::None, &[]).await;
+    let (edge, _set) = in_front_of(&greeter, "/v1/hello/{name}", "", &[]).await;
+
+    tokio::select! {
+        answer = edge.ask(Method::GET, "/v1/hello/slow", &[("x-request-id", "r-1")], "") => panic!("{}", answer.body),
+        () = service.has_slow_call() => {}
+    }
+
+    let line = edge.access("r-1").await;
+    assert_eq!((&line["status"], &line["code"]), (&json!(499), &json!("CANCELLED")), "{line}");
+    assert_eq!((&line["cut_off"], &line["rpc"]), (&json!(true), &json!("/hello.v1.Greeter/SayHello")));
+    assert_eq!(edge.metric("edge_responses_total{status=\"499\"}").await, Some(1.0));
+    let calls = "edge_calls_total{rpc_method=\"/hello.v1.Greeter/SayHello\",rpc_status_code=\"1\"}";
+    assert_eq!(edge.metric(calls).await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_request_is_one_line_of_log_without_its_secrets() {
     let t = TestEdge::start().await;
     let edge = EdgeProcess::start(&t.settings()).await;
