@@ -29,6 +29,7 @@ use transcoder::{Builder, Transcoder};
 
 use self::descriptors::Version;
 use self::doors::{Doors, Terms};
+use self::reflection::Bounds;
 use crate::config::Config;
 use crate::gate::{self, PolicyGate};
 use crate::openapi;
@@ -203,7 +204,7 @@ impl Upstreams {
         let upstream = &self.behind[index];
         let mut pause = REFLECTION_PAUSE;
         loop {
-            let fetched = reflection::fetch(&upstream.channel, &upstream.services).await;
+            let fetched = reflection::fetch(&upstream.channel, &upstream.services, Bounds::default()).await;
             let made = upstream.channel.connections_made();
             let all = Arc::clone(&self);
             let applied = match fetched {
