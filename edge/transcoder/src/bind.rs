@@ -27,12 +27,19 @@ pub(crate) type Path = SmallVec<[usize; 4]>;
 pub(crate) fn field_at<'t>(tables: &'t Tables, message: usize, path: &[usize]) -> Option<&'t Field> {
     let (&first, rest) = path.split_first()?;
     let field = tables.messages[message].fields.get(first)?;
-    match (rest.is_empty(), field.ty) {
-        (true, _) => Some(field),
-        (false, Type::Message(inner)) => field_at(tables, inner, rest),
-        (false, Type::Group(_) | Type::Scalar(_)) => None,
-    }
+    if rest.is_empty() { Some(field) } else { field_at(tables, field.ty.message()?, rest) }
 }
+
+/// What is open around a value that is being written.
+#[derive(Clone, Copy, Debug)]
+enum Open {
+    /// A length, at this place.
+    Length(usize),
+    /// A group of this number.
+    Group(u32),
+}
+
+type Opens = SmallVec<[Open; 4]>;
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,14 +125,14 @@ impl<'t> Binder<'t> {
         let out = &mut self.bound.wire;
         let from = out.len();
         let open = open_len(out);
-        put_tag(out, key_field.number, wire_type(key_field));
+        put_tag(out, key_field.number, key_field.ty.wire_type());
         let key_from = out.len();
         let fault_at = |fault: Violation| fault.under_key(key).under(name);
         put_value(self.tables, key_field, key, out, self.options).map_err(fault_at)?;
         if !self.entries.insert((path.into(), out[key_from..].to_vec())) {
             return Err(Violation::at(&format!("{name}[{key}]"), TWICE));
         }
-        put_tag(out, value_field.number, wire_type(value_field));
+        put_tag(out, value_field.number, value_field.ty.wire_type());
         put_value(self.tables, value_field, text, out, self.options).map_err(fault_at)?;
         close_len(out, open);
         self.close(path, name, start..from, &opens, Source::Query)
@@ -141,20 +148,28 @@ impl<'t> Binder<'t> {
         entry.ok_or_else(|| Violation::at(name, "is not a map"))
     }
 
-    /// Writes everything that comes before the value at `path`: returns where that begins, and the lengths to be filled in.
-    fn open(&mut self, path: &[usize]) -> (usize, Path) {
+    /// Writes everything that comes before the value at `path`: returns where that begins, and what is to be ended behind it.
+    fn open(&mut self, path: &[usize]) -> (usize, Opens) {
         let out = &mut self.bound.wire;
         let start = out.len();
-        let mut opens = Path::new();
+        let mut opens = Opens::new();
         let mut message = self.bound.message;
         for (depth, &index) in path.iter().enumerate() {
             let field = &self.tables.messages[message].fields[index];
-            put_tag(out, field.number, wire_type(field));
-            if depth + 1 < path.len()
-                && let Type::Message(inner) = field.ty
-            {
-                opens.push(open_len(out));
-                message = inner;
+            put_tag(out, field.number, field.ty.wire_type());
+            if depth + 1 == path.len() {
+                break;
+            }
+            match field.ty {
+                Type::Message(inner) => {
+                    opens.push(Open::Length(open_len(out)));
+                    message = inner;
+                }
+                Type::Group(inner) => {
+                    opens.push(Open::Group(field.number));
+                    message = inner;
+                }
+                Type::Scalar(_) => break,
             }
         }
         (start, opens)
@@ -166,11 +181,10 @@ impl<'t> Binder<'t> {
         path: &[usize],
         name: &str,
         before: Range<usize>,
-        opens: &[usize],
+        opens: &[Open],
         source: Source,
     ) -> Result<(), Violation> {
         let Bound { message, wire, places } = &mut self.bound;
-        let length = wire.len() - before.end;
         let mut table = &self.tables.messages[*message];
         let mut parent = ROOT;
         for (depth, &index) in path.iter().enumerate() {
@@ -191,7 +205,7 @@ impl<'t> Binder<'t> {
                     Some((around, _)) => around,
                     None => places.add((parent, index), Place::Around),
                 };
-                if let Type::Message(inner) = field.ty {
+                if let Some(inner) = field.ty.message() {
                     table = &self.tables.messages[inner];
                 }
             } else if field.label.singular() {
@@ -201,9 +215,7 @@ impl<'t> Binder<'t> {
                     Some(Place::Value { queried: true, .. }) if source == Source::Query => {
                         return Err(Violation::at(name, TWICE));
                     }
-                    Some(Place::Value { occurrence, length, queried })
-                        if wire[occurrence.end - *length..occurrence.end] == *value =>
-                    {
+                    Some(Place::Value { value: known, queried, .. }) if wire[known.clone()] == *value => {
                         *queried |= source == Source::Query;
                         wire.truncate(before.start);
                         return Ok(());
@@ -212,23 +224,28 @@ impl<'t> Binder<'t> {
                 }
             }
         }
+        let length = wire.len() - before.end;
+        // What comes behind the value: its distance from the end stays when lengths grow in front of it.
+        let mut behind = 0;
         for open in opens.iter().rev() {
-            close_len(wire, *open);
+            match open {
+                Open::Length(open) => {
+                    close_len(wire, *open);
+                }
+                Open::Group(number) => {
+                    let end = wire.len();
+                    put_tag(wire, *number, wire::END_GROUP);
+                    behind += wire.len() - end;
+                }
+            }
         }
         if field_at(self.tables, *message, path).is_some_and(|field| field.label.singular()) {
-            let occurrence = before.start..wire.len();
             let index = path.last().copied().unwrap_or_default();
-            places
-                .add((parent, index), Place::Value { occurrence, length, queried: source == Source::Query });
+            let value = wire.len() - behind - length..wire.len() - behind;
+            let occurrence = before.start..wire.len();
+            places.add((parent, index), Place::Value { occurrence, value, queried: source == Source::Query });
         }
         Ok(())
-    }
-}
-
-fn wire_type(field: &Field) -> u8 {
-    match field.ty {
-        Type::Scalar(scalar) => scalar.wire_type(),
-        Type::Message(_) | Type::Group(_) => wire::LEN,
     }
 }
 
@@ -248,7 +265,11 @@ fn put_value(
             close_len(out, open);
             Ok(())
         }
-        Type::Group(_) => Err(Violation::new("is a message: set its fields by `name.field=`")),
+        Type::Group(index) => {
+            put_text_message(tables, index, text, out, options)?;
+            put_tag(out, field.number, wire::END_GROUP);
+            Ok(())
+        }
     }
 }
 
@@ -316,12 +337,17 @@ impl Bound {
             match self.places.find((parent, index)) {
                 None | Some((_, Place::Member(_))) => {}
                 Some((around, Place::Around)) => {
-                    if let (Type::Message(inner), Ok(content)) = (field.ty, content.bytes()) {
-                        self.compare(tables, inner, around, content, same)?;
+                    let inside = match field.ty {
+                        Type::Message(inner) => content.bytes().map(|bytes| (inner, bytes)),
+                        Type::Group(inner) => content.group(number, 0).map(|bytes| (inner, bytes)),
+                        Type::Scalar(_) => continue,
+                    };
+                    if let Ok((inner, bytes)) = inside {
+                        self.compare(tables, inner, around, bytes, same)?;
                     }
                 }
-                Some((_, Place::Value { occurrence, length, .. })) => {
-                    if bytes[at..reader.position()] != self.wire[occurrence.end - length..occurrence.end] {
+                Some((_, Place::Value { occurrence, value, .. })) => {
+                    if bytes[at..reader.position()] != self.wire[value.clone()] {
                         return Err(Violation::at(&self.name(tables, parent, index), TWO_VALUES));
                     }
                     same.push(occurrence.clone());
@@ -339,7 +365,7 @@ impl Bound {
             let field = &table.fields[index];
             name.push_str(&field.name);
             name.push('.');
-            if let Type::Message(inner) = field.ty {
+            if let Some(inner) = field.ty.message() {
                 table = &tables.messages[inner];
             }
         }

@@ -1,7 +1,7 @@
 //! The `update_mask` of a PATCH that brings none: the fields that its body has.
 
 use crate::json::lex::{Lexer, Token};
-use crate::table::{Form, Message, Tables, Type};
+use crate::table::{Form, Message, Tables};
 use crate::violation::Violation;
 use crate::wire::put_bytes;
 
@@ -61,16 +61,11 @@ impl Walk<'_, '_> {
                     } else {
                         format!("{prefix}.{}", field.name)
                     };
-                    match field.ty {
-                        Type::Message(inner)
-                            if field.label.singular()
-                                && self.tables.messages[inner].form == Form::Plain
-                                && self.lex.peek() == Some(b'{') =>
-                        {
-                            let tables = self.tables;
-                            self.object(&tables.messages[inner], &path, skip)?;
-                        }
-                        Type::Message(_) | Type::Group(_) | Type::Scalar(_) => {
+                    let tables = self.tables;
+                    let inner = field.ty.message().map(|inner| &tables.messages[inner]);
+                    match inner.filter(|inner| field.label.singular() && inner.form == Form::Plain) {
+                        Some(inner) if self.lex.peek() == Some(b'{') => self.object(inner, &path, skip)?,
+                        Some(_) | None => {
                             put_bytes(&mut self.mask, 1, path.as_bytes());
                             self.lex.skip(&mut self.scratch, SKIP_DEPTH)?;
                         }

@@ -2,7 +2,7 @@
 
 use crate::bind::{Binder, Path, Source, field_at};
 use crate::percent::{Keep, decode};
-use crate::table::{Form, Label, Tables, Type};
+use crate::table::{Form, Label, Tables};
 use crate::violation::Violation;
 
 /// How deep a parameter's name may reach into the request.
@@ -56,12 +56,10 @@ pub(crate) fn resolve(tables: &Tables, message: usize, path: &str) -> Option<Pat
             return None;
         }
         let field = &table.fields[index];
-        current = match field.ty {
-            Type::Message(inner) if field.label.singular() && tables.messages[inner].form == Form::Plain => {
-                Some(inner)
-            }
-            Type::Message(_) | Type::Group(_) | Type::Scalar(_) => None,
-        };
+        current = field
+            .ty
+            .message()
+            .filter(|inner| field.label.singular() && tables.messages[*inner].form == Form::Plain);
     }
     Some(indices)
 }

@@ -61,7 +61,7 @@ pub(crate) fn bind(
         }
     }
     let ignore = shared.settings.ignore_unknown_query_parameters;
-    if !query.is_empty() {
+    if query.bytes().any(|byte| byte != b'&') {
         if place.route.body != BodyRule::Whole {
             query::bind(&mut binder, query, place.route.body_field(), ignore)?;
         } else if !ignore {
@@ -111,17 +111,19 @@ fn body_type(shared: &Shared, route: &Route) -> Option<usize> {
         BodyRule::Whole => Some(input),
         BodyRule::Field(field) => {
             let field = &shared.tables.messages[input].fields[field];
-            match field.ty {
-                Type::Message(index) if field.label.singular() => Some(index),
-                Type::Message(_) | Type::Group(_) | Type::Scalar(_) => None,
-            }
+            field.ty.message().filter(|_| field.label.singular())
         }
     }
 }
 
 /// Whether the body is a `google.api.HttpBody` and thus of any media type.
 pub(crate) fn takes_raw(shared: &Shared, route: &Route) -> bool {
+    let grouped = |field: usize| {
+        let input = shared.entries[route.method].input;
+        matches!(shared.tables.messages[input].fields[field].ty, Type::Group(_))
+    };
     body_type(shared, route).is_some_and(|index| http_body::is(&shared.tables, index))
+        && !route.body_field().is_some_and(grouped)
 }
 
 fn fill(

@@ -69,6 +69,25 @@ pub(crate) enum Type {
     Group(usize),
 }
 
+impl Type {
+    /// The index of the message, however it is delimited.
+    pub(crate) fn message(self) -> Option<usize> {
+        match self {
+            Self::Message(index) | Self::Group(index) => Some(index),
+            Self::Scalar(_) => None,
+        }
+    }
+
+    /// How one value is delimited on the wire.
+    pub(crate) fn wire_type(self) -> u8 {
+        match self {
+            Self::Scalar(scalar) => scalar.wire_type(),
+            Self::Message(_) => wire::LEN,
+            Self::Group(_) => wire::START_GROUP,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Label {
     /// Absent and default are the same.
@@ -219,10 +238,7 @@ impl Tables {
     }
 
     pub(crate) fn form(&self, field: &Field) -> Option<Form> {
-        match field.ty {
-            Type::Message(index) | Type::Group(index) => Some(self.messages[index].form),
-            Type::Scalar(_) => None,
-        }
+        field.ty.message().map(|index| self.messages[index].form)
     }
 }
 

@@ -20,10 +20,10 @@ pub(super) enum Place {
     Member(usize),
     /// A singular field.
     Value {
-        /// Where in the wire bytes the field is, with the messages around it. The value is at its end.
+        /// Where in the wire bytes the field is, with the messages around it.
         occurrence: Range<usize>,
-        /// Of the value, in bytes.
-        length: usize,
+        /// Where its value is.
+        value: Range<usize>,
         /// Whether the query named it.
         queried: bool,
     },

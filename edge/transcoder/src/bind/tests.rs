@@ -17,29 +17,29 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut compiler =
         protox::Compiler::new([root.join("tests/proto"), root.join("proto/third_party")]).unwrap();
-    compiler.include_imports(true).open_file("zoo.proto").unwrap();
+    compiler.include_imports(true).open_file("nasty.proto").unwrap();
     DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
 });
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| Tables::compile(&[&POOL], false));
 
-fn everything() -> usize {
-    TABLES.find("zoo.v1.Everything").unwrap()
+fn bound_in(message: &str, query: &str) -> Bound {
+    let mut binder = Binder::new(&TABLES, TABLES.find(message).unwrap(), query.len(), OPTIONS);
+    query::bind(&mut binder, query, None, false).unwrap();
+    binder.finish()
 }
 
 fn bound(query: &str) -> Bound {
-    let mut binder = Binder::new(&TABLES, everything(), query.len(), OPTIONS);
-    query::bind(&mut binder, query, None, false).unwrap();
-    binder.finish()
+    bound_in("zoo.v1.Everything", query)
 }
 
 /// What is bound, joined to a message; field and rule when it cannot be.
 fn joined(bound: &Bound, body: &str) -> Result<Value, (String, String)> {
     let mut wire = Vec::new();
-    parse::message(&TABLES, everything(), body, &mut wire, OPTIONS).unwrap();
+    parse::message(&TABLES, bound.message, body, &mut wire, OPTIONS).unwrap();
     let said = bound.join(&TABLES, &mut wire, 0);
     said.map_err(|fault| (fault.field(), fault.rule().to_owned()))?;
-    let descriptor = POOL.get_message_by_name("zoo.v1.Everything").unwrap();
+    let descriptor = POOL.get_message_by_name(&TABLES.messages[bound.message].name).unwrap();
     Ok(serde_json::to_value(DynamicMessage::decode(descriptor, &*wire).unwrap()).unwrap())
 }
 
@@ -130,4 +130,20 @@ fn wire_bytes_that_are_no_message_are_left_to_the_upstream() {
         bound.join(&TABLES, &mut wire, 0).unwrap();
         assert_eq!(wire, [malformed, &[0x18, 7]].concat());
     }
+}
+
+#[test]
+fn groups_are_bound_as_messages_are() {
+    let query = "one.inner=1&one.nasty.one.inner=2&one.nasty.text=a&picked.yes=true&needed=3";
+    let bound = bound_in("nasty.v1.Nasty", query);
+    let whole = json!({"needed": 3, "picked": {"yes": true},
+                       "one": {"inner": 1, "nasty": {"text": "a", "one": {"inner": 2}}}});
+    assert_eq!(joined(&bound, "{}").unwrap(), whole);
+    // What is there already is seen inside of groups too.
+    assert_eq!(joined(&bound, &whole.to_string()).unwrap(), whole);
+    let contradicting = r#"{"one": {"nasty": {"one": {"inner": 4}}}}"#;
+    let (field, rule) = joined(&bound, contradicting).unwrap_err();
+    assert_eq!((&*field, &*rule), ("one.nasty.one.inner", super::TWO_VALUES));
+    let (field, _) = joined(&bound, r#"{"pickedText": ""}"#).unwrap_err();
+    assert_eq!(field, "picked");
 }

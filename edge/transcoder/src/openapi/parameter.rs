@@ -20,11 +20,10 @@ pub(super) fn field_at<'t>(
     let (&first, rest) = path.split_first()?;
     let table = &tables.messages[message];
     let field = table.fields.get(first)?;
-    match (rest.is_empty(), field.ty) {
-        (true, _) => Some((field, table.descriptor.get_field(field.number)?)),
-        (false, Type::Message(inner)) => field_at(tables, inner, rest),
-        (false, Type::Group(_) | Type::Scalar(_)) => None,
+    if rest.is_empty() {
+        return Some((field, table.descriptor.get_field(field.number)?));
     }
+    field_at(tables, field.ty.message()?, rest)
 }
 
 /// Takes from a property's schema what a parameter says itself, or cannot say: gives the description.

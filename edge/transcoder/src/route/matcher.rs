@@ -123,8 +123,10 @@ impl Matcher {
         {
             let mut cut = segments.to_vec();
             cut[segments.len() - 1].1 = from + colon;
-            let verb = Some(&path[from + colon + 1..to]);
-            let mut search = Search { matcher: self, method, path, segments: &cut, verb, others };
+            // As a literal, a verb may be encoded. The whole path was decoded before, so this cannot fail.
+            let verb = percent::decode(&path[from + colon + 1..to], Keep::Nothing, false).ok();
+            let mut search =
+                Search { matcher: self, method, path, segments: &cut, verb: verb.as_deref(), others };
             if let Some(rule) = search.walk(0, 0) {
                 return Match::Rule { rule, verb: true };
             }

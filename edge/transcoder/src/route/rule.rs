@@ -5,7 +5,7 @@ use prost_reflect::MethodDescriptor;
 
 use crate::builder::BuildError;
 use crate::route::template::{self, Template};
-use crate::table::{Form, Label, Tables, Type};
+use crate::table::{Form, Label, Tables};
 use crate::wire::{LEN, Reader};
 
 /// Number of the extension `google.api.http` of `google.protobuf.MethodOptions`.
@@ -191,12 +191,10 @@ pub(crate) fn resolve(tables: &Tables, message: usize, path: &str) -> Option<Fie
         let index = top_field(tables, message, name)?;
         indices.push(index);
         let field = &tables.messages[message].fields[index];
-        current = match field.ty {
-            Type::Message(inner) if field.label.singular() && tables.messages[inner].form == Form::Plain => {
-                Some(inner)
-            }
-            Type::Message(_) | Type::Group(_) | Type::Scalar(_) => None,
-        };
+        current = field
+            .ty
+            .message()
+            .filter(|inner| field.label.singular() && tables.messages[*inner].form == Form::Plain);
     }
     Some(indices)
 }

@@ -39,3 +39,4 @@ mod routing;
 mod streams;
 mod unread;
 mod wire_client;
+mod written;

@@ -295,7 +295,7 @@ fn rule_error(rules: &str) -> String {
 }
 
 /// The descriptor set of one file.
-fn compiled(source: String) -> Vec<u8> {
+pub(crate) fn compiled(source: String) -> Vec<u8> {
     let mut resolver = protox::file::ChainFileResolver::new();
     resolver.add(Source(source));
     let third_party = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/third_party");
@@ -354,7 +354,9 @@ async fn the_custom_kind_star_takes_every_method_head_and_options_included() {
 
 #[tokio::test]
 async fn a_question_mark_alone_is_no_query() {
-    assert_eq!(reached("POST", "/v1/echo?", "{}", "Everything").await, json!({}));
+    for uri in ["/v1/echo?", "/v1/echo?&", "/v1/echo?&&"] {
+        assert_eq!(reached("POST", uri, "{}", "Everything").await, json!({}), "{uri}");
+    }
 }
 
 #[tokio::test]
