@@ -18,7 +18,6 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, Response};
 use http_body_util::Full;
-use tokio::time::Sleep;
 
 use crate::accept;
 use crate::answer::{self, Ask};
@@ -32,7 +31,7 @@ use crate::grpc::PREFIX_LEN;
 use crate::http_body;
 use crate::items::{Fault, Form, Splitter};
 use crate::link::Link;
-use crate::pace::Pace;
+use crate::pace::MessagePace;
 use crate::read::{self, Limits};
 use crate::request::{self, Payload};
 use crate::route::rule::BodyRule;
@@ -116,9 +115,7 @@ struct Upload<B> {
     limit: usize,
     /// How many messages have been made.
     count: usize,
-    pace: Pace,
-    /// Runs while the client is waited for within a message.
-    timer: Option<Pin<Box<Sleep>>>,
+    pace: MessagePace,
     state: State,
 }
 
@@ -153,8 +150,7 @@ impl<B> Upload<B> {
             link,
             limit: admission.max_body_bytes,
             count: 0,
-            pace: Pace::new(ask.shared.settings.body_bytes_per_second_min),
-            timer: None,
+            pace: MessagePace::new(ask.shared.settings.body_bytes_per_second_min),
             state: State::Open,
         }
     }
@@ -203,29 +199,6 @@ impl<B> Upload<B> {
         }
         out
     }
-
-    /// Whether the client sends too slowly. Only asked while it is waited for.
-    fn dawdles(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.splitter.inside() {
-            self.timer = None;
-            return false;
-        }
-        if self.timer.is_none() {
-            self.pace.restart();
-            self.timer = self.pace.due().map(|due| Box::pin(tokio::time::sleep_until(due)));
-        }
-        while let Some(timer) = &mut self.timer
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            if !self.pace.keeps() {
-                return true;
-            }
-            if let Some(due) = self.pace.due() {
-                timer.as_mut().reset(due);
-            }
-        }
-        false
-    }
 }
 
 impl<B> ::http_body::Body for Upload<B>
@@ -267,7 +240,7 @@ where
                 Poll::Ready(Some(Err(_))) => this.state = State::Failed(Problem::body_unreadable()),
                 Poll::Ready(None) => this.state = State::Ended,
                 Poll::Pending => {
-                    if !this.dawdles(cx) {
+                    if !this.pace.dawdles(cx, this.splitter.inside()) {
                         return Poll::Pending;
                     }
                     let least = this.shared.settings.body_bytes_per_second_min;

@@ -1,8 +1,11 @@
 //! The slowest pace at which a request body may come.
 
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::Context;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::wire::wide;
 
@@ -39,19 +42,19 @@ impl Pace {
     }
 
     /// Begins anew: what came before does not count, nor does the time in which nothing was expected.
-    pub(crate) fn restart(&mut self) {
+    fn restart(&mut self) {
         self.window_end = Instant::now() + GRACE;
         self.bytes = 0;
         self.grace = true;
     }
 
     /// From now on nobody waits for the body; that time does not count.
-    pub(crate) fn hold(&mut self) {
+    fn hold(&mut self) {
         self.held = Some(Instant::now());
     }
 
     /// Somebody waits again.
-    pub(crate) fn resume(&mut self) {
+    fn resume(&mut self) {
         if let Some(held) = self.held.take() {
             self.window_end += held.elapsed();
         }
@@ -77,5 +80,58 @@ impl Pace {
         self.bytes = 0;
         self.window_end = now + WINDOW;
         kept
+    }
+}
+
+/// Measures a stream of messages: within each, and not between them, where a client may be silent as long as it likes.
+#[derive(Debug)]
+pub(crate) struct MessagePace {
+    pace: Pace,
+    /// Runs while the client is waited for within a message.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl MessagePace {
+    /// `bytes_per_second_min` 0 is no limit.
+    pub(crate) fn new(bytes_per_second_min: u32) -> Self {
+        Self { pace: Pace::new(bytes_per_second_min), timer: None }
+    }
+
+    /// What came is handed on: until [`Self::resume`], nobody waits for the client.
+    pub(crate) fn hold(&mut self) {
+        self.pace.hold();
+    }
+
+    /// More is asked for.
+    pub(crate) fn resume(&mut self) {
+        self.pace.resume();
+    }
+
+    pub(crate) fn received(&mut self, bytes: usize) {
+        self.pace.received(bytes);
+    }
+
+    /// Whether the client sends too slowly, asked when it is waited for. `inside`: the rest of a message is due. Wakes the
+    /// task when it is to be asked again.
+    pub(crate) fn dawdles(&mut self, cx: &mut Context<'_>, inside: bool) -> bool {
+        if !inside {
+            self.timer = None;
+            return false;
+        }
+        if self.timer.is_none() {
+            self.pace.restart();
+            self.timer = self.pace.due().map(|due| Box::pin(sleep_until(due)));
+        }
+        while let Some(timer) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            if !self.pace.keeps() {
+                return true;
+            }
+            if let Some(due) = self.pace.due() {
+                timer.as_mut().reset(due);
+            }
+        }
+        false
     }
 }

@@ -1,7 +1,7 @@
 //! A request body whose messages are turned into the upstream's form one by one.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::Frame;
@@ -12,6 +12,7 @@ use super::scan::{Limits, prefix};
 use crate::body::poll_data;
 use crate::error::Problem;
 use crate::grpc::PREFIX_LEN;
+use crate::pace::MessagePace;
 
 pin_project! {
     /// See the module. `turn` makes a gRPC frame of a message and whether it is compressed.
@@ -20,6 +21,7 @@ pin_project! {
         body: B,
         turn: F,
         limits: Limits,
+        pace: MessagePace,
         fault: Fault,
         // What has come of the messages that are not yet turned.
         buffer: BytesMut,
@@ -29,7 +31,8 @@ pin_project! {
 
 impl<B, F> Reframed<B, F> {
     pub(super) fn new(body: B, limits: Limits, fault: Fault, turn: F) -> Self {
-        Self { body, turn, limits, fault, buffer: BytesMut::new(), started: false }
+        let pace = MessagePace::new(limits.bytes_per_second_min);
+        Self { body, turn, limits, pace, fault, buffer: BytesMut::new(), started: false }
     }
 }
 
@@ -59,6 +62,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let mut this = self.project();
         let broken = |problem| Poll::Ready(Some(Err(this.fault.set(problem))));
+        this.pace.resume();
         loop {
             let turned = match take(this.buffer, *this.limits) {
                 Ok(None) => None,
@@ -71,13 +75,25 @@ where
             match turned {
                 Some(Ok(frame)) => {
                     *this.started = true;
+                    this.pace.hold();
                     return Poll::Ready(Some(Ok(Frame::data(Bytes::from(frame)))));
                 }
                 Some(Err(problem)) => return broken(problem),
                 None => {}
             }
-            match ready!(poll_data(this.body.as_mut(), cx)) {
-                Some(Ok(data)) => this.buffer.extend_from_slice(&data),
+            let Poll::Ready(data) = poll_data(this.body.as_mut(), cx) else {
+                // Where there is one message, all of the body is due.
+                return if this.pace.dawdles(cx, this.limits.single || !this.buffer.is_empty()) {
+                    broken(Problem::body_too_slow(this.limits.bytes_per_second_min))
+                } else {
+                    Poll::Pending
+                };
+            };
+            match data {
+                Some(Ok(data)) => {
+                    this.pace.received(data.len());
+                    this.buffer.extend_from_slice(&data);
+                }
                 Some(Err(_)) => return broken(Problem::body_unreadable()),
                 None if !this.buffer.is_empty() => return broken(Problem::body_unreadable()),
                 None if this.limits.single && !*this.started => return broken(Problem::not_one_message()),

@@ -28,7 +28,11 @@ where
 {
     let entry = &call.shared.entries[call.index];
     let admission = &call.admission;
-    let limits = Limits { message_bytes: admission.max_body_bytes, single: !entry.client_stream };
+    let limits = Limits {
+        message_bytes: admission.max_body_bytes,
+        single: !entry.client_stream,
+        bytes_per_second_min: call.shared.settings.body_bytes_per_second_min,
+    };
     let inspect = limits.single && admission.inspect_message;
     if form.codec == Codec::Proto && !decompress && !inspect && admission.fields.is_empty() {
         return Ok((tonic::body::Body::new(Scanned::new(body, limits, call.fault.clone())), false));

@@ -1,7 +1,7 @@
 //! A request body that is passed on as it comes, while its message lengths are watched.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -11,6 +11,7 @@ use super::fault::{BrokenOff, Fault};
 use crate::body::poll_data;
 use crate::error::Problem;
 use crate::grpc::PREFIX_LEN;
+use crate::pace::MessagePace;
 
 /// What one message may be.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Limits {
     pub(super) message_bytes: usize,
     /// Whether there must be exactly one.
     pub(super) single: bool,
+    /// The slowest that it may come, in bytes a second; 0 for no limit.
+    pub(super) bytes_per_second_min: u32,
 }
 
 /// Where messages end: follows their prefixes through chunks of any size, without keeping the messages.
@@ -110,6 +113,7 @@ pin_project! {
         #[pin]
         body: B,
         scanner: Scanner,
+        pace: MessagePace,
         fault: Fault,
     }
 }
@@ -117,7 +121,7 @@ pin_project! {
 impl<B> Scanned<B> {
     pub(super) fn new(body: B, limits: Limits, fault: Fault) -> Self {
         let scanner = Scanner { limits, boundaries: Boundaries::default(), started: false };
-        Self { body, scanner, fault }
+        Self { body, scanner, pace: MessagePace::new(limits.bytes_per_second_min), fault }
     }
 }
 
@@ -131,14 +135,28 @@ impl<B: http_body::Body> http_body::Body for Scanned<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let this = self.project();
         let broken = |problem| Poll::Ready(Some(Err(this.fault.set(problem))));
-        match ready!(poll_data(this.body, cx)) {
+        let limits = this.scanner.limits;
+        this.pace.resume();
+        let Poll::Ready(data) = poll_data(this.body, cx) else {
+            // Where there is one message, all of the body is due.
+            return if this.pace.dawdles(cx, limits.single || !this.scanner.between_messages()) {
+                broken(Problem::body_too_slow(limits.bytes_per_second_min))
+            } else {
+                Poll::Pending
+            };
+        };
+        match data {
             Some(Ok(data)) => match this.scanner.scan(&data) {
-                Ok(()) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(()) => {
+                    this.pace.received(data.len());
+                    this.pace.hold();
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
                 Err(problem) => broken(problem),
             },
             Some(Err(_)) => broken(Problem::body_unreadable()),
             None if !this.scanner.between_messages() => broken(Problem::body_unreadable()),
-            None if this.scanner.limits.single && !this.scanner.started => broken(Problem::not_one_message()),
+            None if limits.single && !this.scanner.started => broken(Problem::not_one_message()),
             None => Poll::Ready(None),
         }
     }
