@@ -4,9 +4,11 @@
 //! end at an age: the life of a certificate bounds nothing while a connection may stay open for ever.
 //!
 //! Inside the mesh only HTTP/2 over mutual TLS is spoken; see [`Transport`] for the rest. A connection is, from the wire up: `socket` (what is written must
-//! be read), TLS, `preface` (which HTTP), `wire` (how long one may wait, and `head`: what of HTTP/1.1 is refused), hyper, `requests`, the service.
+//! be read), TLS, `preface` (which HTTP), `wire` (how long one may wait, and `head`: what of HTTP/1.1 is refused), hyper, `requests`
+//! with `answers` (what is held until the peer takes it), the service.
 
 mod activity;
+mod answers;
 mod connection;
 mod head;
 mod limits;
@@ -32,6 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use self::answers::UntilSent;
 use self::connection::Connection;
 pub use self::limits::Limits;
 use self::networks::Open;

@@ -40,8 +40,8 @@ const SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Cancelled calls that a peer may have waiting on one connection.
 const PEER_RESETS_MAX: usize = 1_000;
 
-/// How long an idle connection has to end when it is told to.
-const IDLE_GRACE: Duration = Duration::from_secs(1);
+/// How long an idle connection has to end when it is told to. A request that is sent before the client was told arrives within this time.
+const IDLE_GRACE: Duration = Duration::from_secs(5);
 
 /// How long a handshake may still take when the listener stops: who has connected may have sent a request.
 const STOPPED_HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
@@ -59,7 +59,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Serves a connection that was accepted. What is needed for the handshake only is let go before the requests come.
     pub(super) async fn run(mut self, mut stream: TcpStream, transport: Transport) {
-        let activity = Arc::new(Activity::new());
+        let activity = Arc::new(Activity::new(self.limits.max_unread_bytes));
         let Some((client, place)) = self.within_handshake(self.admit(&mut stream)).await else { return };
         self.peer = PeerAddr(client);
         let socket = Socket::new(stream, Arc::clone(&activity), self.limits.write_stall_timeout);
@@ -199,49 +199,66 @@ impl Life<'_> {
         // Without the jitter, connections that were opened together after a deployment would be opened together for ever after.
         let age = self.limits.max_connection_age.mul_f64(rand::random_range(0.9..=1.1));
         let mut old = pin!(sleep(age));
-        let grace = loop {
+        let (grace, overdue) = loop {
             // In this order: a request that has come is begun before the connection is told to end.
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => return ended.map_err(End::Failed),
-                () = self.stop.cancelled() => break self.limits.drain,
+                () = self.stop.cancelled() => break (self.limits.drain, None),
                 overdue = self.activity.overdue() => match overdue {
-                    Overdue::Idle => break IDLE_GRACE,
-                    Overdue::Stalled => return Err(End::CutOff("the peer takes nothing")),
+                    Overdue::Idle => break (IDLE_GRACE.min(self.limits.idle_timeout), Some(overdue)),
+                    // Its other requests have the time to end.
+                    Overdue::Unread => break (self.limits.write_stall_timeout, Some(overdue)),
+                    Overdue::Stalled => return Err(End::CutOff("the peer reads nothing")),
                     Overdue::Abandons => return Err(End::CutOff("the peer takes back its requests")),
                 },
                 () = old.as_mut() => match self.protocol {
-                    Protocol::Http2 => break self.limits.max_connection_age_grace,
+                    Protocol::Http2 => break (self.limits.max_connection_age_grace, None),
                     // An HTTP/1.1 client learns of the end from an answer. Closed without one, its next request might be lost.
                     Protocol::Http1 if !self.activity.is_closing() => {
                         self.activity.close_after_answer();
                         old.as_mut().reset(tokio::time::Instant::now() + self.limits.max_connection_age_grace);
                     }
-                    Protocol::Http1 => break Duration::ZERO,
+                    Protocol::Http1 => break (Duration::ZERO, None),
                 }
             }
         };
         connection.as_mut().graceful_shutdown();
-        self.finish(connection, grace).await
+        self.finish(connection, grace, overdue).await
     }
 
+    /// Drives a connection that was told to go away until it has ended.
     async fn finish(
         &self,
-        connection: Pin<&mut impl GracefulConnection<Error = hyper::Error>>,
+        mut connection: Pin<&mut impl GracefulConnection<Error = hyper::Error>>,
         grace: Duration,
+        overdue: Option<Overdue>,
     ) -> Result<(), End> {
-        let stalled = async {
-            // Being idle is the reason to be here, or none.
-            if self.activity.overdue().await == Overdue::Idle {
+        let further = async {
+            // Only the first reason is told, and that may be why we are here.
+            if overdue.is_some() {
                 std::future::pending::<()>().await;
             }
+            self.activity.overdue().await;
         };
         tokio::select! {
-            ended = timeout(grace, connection) => match ended {
-                Ok(ended) => ended.map_err(End::Failed),
-                Err(_) => Err(End::CutOff("its time is over")),
+            ended = timeout(grace, connection.as_mut()) => if let Ok(ended) = ended {
+                return ended.map_err(End::Failed);
             },
-            () = stalled => Err(End::CutOff("the peer takes nothing")),
+            () = further => return Err(End::CutOff("the peer takes nothing, or does not go away")),
+        }
+        match overdue {
+            // The peer had sent a request before it was told.
+            Some(Overdue::Idle) if self.activity.in_flight() => {
+                match timeout(self.limits.drain, connection).await {
+                    Ok(ended) => ended.map_err(End::Failed),
+                    Err(_) => Err(End::CutOff("its time is over")),
+                }
+            }
+            Some(Overdue::Unread) => Err(End::CutOff("the peer lets an answer lie unread")),
+            Some(Overdue::Idle | Overdue::Stalled | Overdue::Abandons) | None => {
+                Err(End::CutOff("its time is over"))
+            }
         }
     }
 }

@@ -20,8 +20,14 @@ pub struct Limits {
     pub header_read_timeout: Duration,
     /// How long a connection may have no request. A sixtieth of it when the listener is nearly full.
     pub idle_timeout: Duration,
-    /// How long a peer that answers are waiting for may take nothing of them.
+    /// How long a peer may read nothing, or leave unread a part of one answer: of each, it must take all or 16 KiB in this time, give or take a quarter,
+    /// whatever else it reads. After that an HTTP/2 connection is told to go away and ends after as long again, one that cannot be told at once.
+    ///
+    /// What a peer can make us hold is what its requests in flight bring ([`Limits::max_concurrent_streams`] times the largest answer) and
+    /// [`Limits::max_unread_bytes`]; for how long is bounded here.
     pub write_stall_timeout: Duration,
+    /// Bytes of answers that a peer may leave unread on one connection before no further request of it is begun. `usize::MAX`: no such limit.
+    pub max_unread_bytes: usize,
     /// How slow the body of a request may be whose length is known, in bytes a second after [`Limits::handshake_timeout`].
     pub min_body_rate: u32,
     /// Requests in flight at a time on one HTTP/2 connection.
@@ -58,6 +64,7 @@ impl Default for Limits {
             header_read_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(15),
             write_stall_timeout: Duration::from_mins(5),
+            max_unread_bytes: usize::MAX,
             min_body_rate: 0,
             max_concurrent_streams: 1_000,
             max_abandoned: u64::MAX,
@@ -80,6 +87,7 @@ impl Limits {
             max_connections_per_network: 1_000,
             idle_timeout: Duration::from_mins(1),
             write_stall_timeout: Duration::from_secs(30),
+            max_unread_bytes: 4 << 20,
             min_body_rate: 1024,
             max_concurrent_streams: 100,
             max_abandoned: 200,

@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower::ServiceExt as _;
 
 use super::activity::Activity;
+use super::answers::{Answer, Flight};
 use super::violation::Violation;
 use super::{Limits, PeerAddr};
 use crate::tls::Workload;
@@ -39,12 +40,8 @@ impl Requests {
     pub(super) fn serve(
         &self,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<Watched>, std::convert::Infallible>> + Send + use<> {
-        let flight = Flight {
-            activity: Arc::clone(&self.activity),
-            max_abandoned: self.limits.max_abandoned,
-            answered: false,
-        };
+    ) -> impl Future<Output = Result<Response<Answer>, std::convert::Infallible>> + Send + use<> {
+        let flight = Flight::new(Arc::clone(&self.activity), self.limits.max_abandoned);
         let number = self.activity.begin();
         let http_1 = request.version() < Version::HTTP_2;
         let violation = self.activity.refusal(number).or_else(|| authority_violation(&request));
@@ -60,14 +57,14 @@ impl Requests {
         let answered_here = violation.filter(|_| !self.limits.app_answers_violations);
         let (announced, activity) = (Arc::clone(&self.announced), Arc::clone(&self.activity));
         async move {
-            let mut flight = flight;
+            let flight = flight;
+            activity.room().await;
             let answer = match answered_here {
                 Some(violation) => Ok(bare(violation)),
                 None => service.oneshot(request).await,
             };
-            flight.answered = true;
             answer.map(|answer| {
-                let mut answer = answer.map(|body| Watched { body, handed_out: false, flight });
+                let mut answer = flight.answer(answer);
                 let last = violation.is_some() || announced.load(Ordering::Relaxed) || activity.is_closing();
                 if http_1 && last {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -108,67 +105,6 @@ fn authority_violation<B>(request: &Request<B>) -> Option<Violation> {
         .authority()
         .is_some_and(|target| *target != authority)
         .then_some(Violation::Malformed("`Host` must be the authority of the request target"))
-}
-
-/// A request and its answer, from the header of the one to the end of the other.
-struct Flight {
-    activity: Arc<Activity>,
-    max_abandoned: u64,
-    answered: bool,
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.activity.end();
-        if !self.answered {
-            self.activity.abandon(self.max_abandoned);
-        }
-    }
-}
-
-/// The body of an answer.
-pub(super) struct Watched {
-    body: Body,
-    /// A part was handed out and nothing asked for since.
-    handed_out: bool,
-    flight: Flight,
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = &mut *self;
-        if std::mem::take(&mut this.handed_out) {
-            this.flight.activity.take_back();
-        }
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        if matches!(frame, Some(Ok(_))) && !this.body.is_end_stream() {
-            this.handed_out = true;
-            this.flight.activity.hand_out();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if self.handed_out {
-            self.flight.activity.take_back();
-        }
-    }
 }
 
 /// The body of a request; one whose length is known must come at a rate. A stream may take its time, within the time of its call.

@@ -35,7 +35,6 @@ impl Socket {
     /// Ends the wait for a peer that reads nothing.
     fn bounded(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if wrote.is_ready() {
-            self.activity.wrote();
             self.stall = None;
             return wrote;
         }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Limits;
-use super::activity::{Activity, Overdue};
+use super::activity::{Activity, Overdue, STRETCHES_UNREAD_MAX};
 use super::head::{Scanned, Scanner};
 use super::networks::Open;
 use super::preface::Protocol;
@@ -47,6 +47,8 @@ pub(super) struct Wire<S> {
     refused: bool,
     peer_ended: bool,
     check: Option<Pin<Box<Sleep>>>,
+    /// When the stretch of time began that parts of answers are counted by.
+    stretch_since: Instant,
     linger: Option<Pin<Box<Sleep>>>,
 }
 
@@ -71,6 +73,7 @@ impl<S> Wire<S> {
             refused: false,
             peer_ended: false,
             check: None,
+            stretch_since: Instant::now(),
             linger: None,
         }
     }
@@ -91,15 +94,22 @@ impl<S> Wire<S> {
 
     /// Called when there is nothing to read: sees to it that this has an end.
     fn wait(&mut self, cx: &mut Context<'_>) {
-        let check_every = CHECK.min(self.limits.idle_timeout).min(self.limits.write_stall_timeout);
+        let stretch = self.limits.write_stall_timeout / STRETCHES_UNREAD_MAX;
+        let check_every = CHECK.min(self.limits.idle_timeout).min(stretch);
         loop {
             let check = self.check.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + check_every)));
-            if check.as_mut().poll(cx).is_pending() {
+            // A peer that sends all the time uses up what the task may do at once, and the timer would never get its turn.
+            if check.as_mut().poll(cx).is_pending() && Instant::now() < check.deadline() {
                 return;
             }
-            check.as_mut().reset(Instant::now() + check_every);
-            if self.activity.stalled().is_some_and(|time| time >= self.limits.write_stall_timeout) {
-                self.activity.tell(Overdue::Stalled);
+            let now = Instant::now();
+            check.as_mut().reset(now + check_every);
+            let next_stretch = now.duration_since(self.stretch_since) >= stretch;
+            if next_stretch {
+                self.stretch_since = now;
+            }
+            if next_stretch && self.activity.next_stretch() {
+                self.activity.tell(Overdue::Unread);
             } else if self.activity.idle().is_some_and(|time| time >= self.idle_max()) {
                 self.activity.tell(Overdue::Idle);
             }

@@ -3,6 +3,7 @@
 mod http_2;
 mod slow;
 mod tls;
+mod unread;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
