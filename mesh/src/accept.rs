@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures::FutureExt as _;
+use metrics::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -38,7 +39,7 @@ pub use self::answers::UntilSent;
 use self::connection::Connection;
 pub use self::limits::Limits;
 use self::networks::Open;
-pub use self::networks::network;
+pub use self::networks::{Place, Places, network};
 pub use self::violation::Violation;
 use crate::tls::{Identity, ServerCertificate};
 
@@ -89,10 +90,10 @@ impl From<CancellationToken> for Shutdown {
 }
 
 /// A bound socket that nobody accepts from yet: the kernel already queues connections.
-#[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    connections: Gauge,
 }
 
 impl Listener {
@@ -108,7 +109,13 @@ impl Listener {
         socket.bind(address)?;
         let socket = socket.listen(BACKLOG)?;
         let address = socket.local_addr()?;
-        Ok(Self { socket, address })
+        Ok(Self { socket, address, connections: Gauge::noop() })
+    }
+
+    /// Shows in `connections` how many are open.
+    #[must_use]
+    pub fn counted_in(self, connections: Gauge) -> Self {
+        Self { connections, ..self }
     }
 
     /// The address that was bound, with its port.
@@ -130,9 +137,10 @@ pub async fn serve(
     shutdown: impl Into<Shutdown>,
 ) {
     let (transport, Shutdown { announced, stop }) = (transport.into(), shutdown.into());
+    let socket = listener.socket;
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let limits = Arc::new(limits);
-    let open = Arc::new(Open::default());
+    let open = Arc::new(Open::new(limits.max_connections_per_network, listener.connections));
     let closing = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
     let serve_one = |connections: &mut JoinSet<()>, (stream, peer, permit): Accepted| {
@@ -158,17 +166,17 @@ pub async fn serve(
             }
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => report(ended),
-            accepted = accept(&listener.socket, &permits) => serve_one(&mut connections, accepted),
+            accepted = accept(&socket, &permits) => serve_one(&mut connections, accepted),
         }
     }
 
     // Connections that the kernel has made for us already: their clients have sent requests.
     while let Ok(permit) = Arc::clone(&permits).try_acquire_owned()
-        && let Some(Ok((stream, peer))) = listener.socket.accept().now_or_never()
+        && let Some(Ok((stream, peer))) = socket.accept().now_or_never()
     {
         serve_one(&mut connections, (stream, peer, permit));
     }
-    drop(listener);
+    drop(socket);
     let drained = timeout(limits.drain, async {
         while let Some(ended) = connections.join_next().await {
             report(ended);

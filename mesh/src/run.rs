@@ -351,7 +351,8 @@ async fn serve<S: Service>(
         Listener::bind(at)
             .with_context(|| format!("{} cannot listen for {what} on {at}: is the port taken?", S::NAME))
     };
-    let calls = bind("calls", config.listen)?;
+    let open = metrics::gauge!(format!("{}_connections", S::NAME));
+    let calls = bind("calls", config.listen)?.counted_in(open);
     let probes = bind("probes", config.probe_listen)?;
     let admin = bind("operators", config.admin_listen)?;
     let (address, probe_address, admin_address) =

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Overdue};
-use super::networks::{Open, Place};
+use super::networks::{Open, OpenConnection};
 use super::preface::{Prefixed, Protocol, detect};
 use super::requests::Requests;
 use super::socket::Socket;
@@ -94,7 +94,7 @@ impl Connection {
     }
 
     /// Who the client is, when it may connect at all.
-    async fn admit(&self, stream: &mut TcpStream) -> io::Result<(SocketAddr, Place)> {
+    async fn admit(&self, stream: &mut TcpStream) -> io::Result<(SocketAddr, OpenConnection)> {
         let mut client = self.peer.0;
         if !self.limits.proxies.is_empty() {
             let from = client.ip().to_canonical();
@@ -103,7 +103,7 @@ impl Connection {
             }
             client = proxy::read(stream).await?.unwrap_or(client);
         }
-        let place = self.open.place(client.ip(), self.limits.max_connections_per_network);
+        let place = self.open.admit(client.ip());
         let place = place.ok_or_else(|| io::Error::other("its network has too many connections"))?;
         Ok((client, place))
     }

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use metrics::Gauge;
+
 /// The network that clients are counted by: the address itself for IPv4, its /64 for IPv6, where one subscriber has many addresses.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -16,47 +18,46 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The open connections of one listener.
-#[derive(Debug, Default)]
-pub(super) struct Open {
-    all: AtomicUsize,
-    by_network: Mutex<HashMap<IpAddr, usize>>,
+/// So many places for each client network, of connections or of calls.
+#[derive(Debug)]
+pub struct Places {
+    max: usize,
+    taken: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// The place of one connection; given back when dropped.
+/// One of them; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    open: Arc<Open>,
+pub struct Place {
+    places: Arc<Places>,
+    /// `None` when places are not counted.
     network: Option<IpAddr>,
 }
 
-impl Open {
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.all.load(Ordering::Relaxed)
+impl Places {
+    /// `max` for each [`network`]. 0: as many as are wanted.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, taken: Mutex::default() })
     }
 
-    /// A place for a connection from `address`, unless its network has `max` already. 0: no such limit.
-    pub(super) fn place(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Place> {
-        let network = (max > 0).then(|| network(address));
+    /// A place for the network of `address`, unless it has all of its own.
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let network = (self.max > 0).then(|| network(address));
         if let Some(network) = network {
-            let mut counts = self.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
             let count = counts.entry(network).or_default();
-            if *count >= max {
+            if *count >= self.max {
                 return None;
             }
             *count += 1;
         }
-        self.all.fetch_add(1, Ordering::Relaxed);
-        Some(Place { open: Arc::clone(self), network })
+        Some(Place { places: Arc::clone(self), network })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.open.all.fetch_sub(1, Ordering::Relaxed);
         let Some(network) = self.network else { return };
-        let mut counts = self.open.by_network.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -66,14 +67,54 @@ impl Drop for Place {
     }
 }
 
+/// The open connections of one listener.
+pub(super) struct Open {
+    all: AtomicUsize,
+    shown: Gauge,
+    places: Arc<Places>,
+}
+
+/// One of them, until it is dropped.
+pub(super) struct OpenConnection {
+    open: Arc<Open>,
+    _place: Place,
+}
+
+impl Open {
+    /// At most `max` for each network, as in [`Places::new`]. `shown` is their number.
+    pub(super) fn new(max: usize, shown: Gauge) -> Self {
+        Self { all: AtomicUsize::new(0), shown, places: Places::new(max) }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection from `address`, unless its network has too many.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<OpenConnection> {
+        let place = self.places.take(address)?;
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.shown.increment(1.0);
+        Some(OpenConnection { open: Arc::clone(self), _place: place })
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.open.all.fetch_sub(1, Ordering::Relaxed);
+        self.open.shown.decrement(1.0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_network_has_so_many_places_and_gets_them_back() {
-        let open = Arc::new(Open::default());
-        let place = |text: &str| open.place(text.parse().unwrap(), 2);
+        let open = Arc::new(Open::new(2, Gauge::noop()));
+        let place = |text: &str| open.admit(text.parse().unwrap());
         let first = place("2001:db8:1:2::1").unwrap();
         let _second = place("2001:db8:1:2::2").unwrap();
 

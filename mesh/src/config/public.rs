@@ -27,7 +27,7 @@ pub struct PublicConfig {
     pub connections_per_client_max: usize,
     /// How long a connection may have no request, in milliseconds.
     pub idle_timeout_ms: u64,
-    /// How long a client may take nothing of an answer, in milliseconds.
+    /// How long a client may read nothing, or leave a part of an answer unread (of each it takes all or 16 KiB in this time), in milliseconds.
     pub write_stall_timeout_ms: u64,
     /// The age at which a connection is told to end, in milliseconds, give or take a tenth. Requests in flight may take as long again.
     pub connection_age_max_ms: u64,
