@@ -42,7 +42,7 @@ pub struct Config {
     /// nothing was refunded, rather than nothing about refunds.
     pub print_defaults: Option<bool>,
     /// How many proxies of our own stand in front: the client's address is that many entries from the right of `X-Forwarded-For`. 0: it is the
-    /// connection's, whatever the header says.
+    /// connection's, whatever the header says. Not together with `public.proxy_networks`, unless `trusted_proxies` says whose header counts.
     pub trusted_hops: usize,
     /// The networks that they are in, for example `10.0.0.0/8`: then `X-Forwarded-For` counts only from there, and is followed from the right as long
     /// as its entries are in these networks, `trusted_hops` of them at most unless that is 0.
@@ -154,6 +154,41 @@ impl Configuration for Config {
             }
         }
         problems.extend(self.limits.check());
+        if !self.public.proxy_networks.is_empty()
+            && self.trusted_hops > 0
+            && self.trusted_proxies.0.is_empty()
+        {
+            problems.push(
+                "`trusted_hops` with `public.proxy_networks` would believe the `X-Forwarded-For` of whomever the PROXY protocol names: leave it out, or list in \
+                 `trusted_proxies` the networks of the proxies that write it"
+                    .to_owned(),
+            );
+        }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxy_protocol_does_not_go_with_a_header_that_the_client_itself_may_write() {
+        let mut config = Config { trusted_hops: 1, ..Config::default() };
+        let refused = |config: &Config| {
+            config
+                .check()
+                .iter()
+                .any(|problem| problem.contains("`trusted_hops` with `public.proxy_networks`"))
+        };
+        assert!(!refused(&config));
+        config.public.proxy_networks = vec!["10.0.0.0/8".parse().unwrap()];
+        assert!(refused(&config));
+        // Then the header counts only when the PROXY protocol names one of these.
+        config.trusted_proxies = Networks(vec!["10.1.0.0/16".parse().unwrap()]);
+        assert!(!refused(&config));
+        config.trusted_proxies = Networks::default();
+        config.trusted_hops = 0;
+        assert!(!refused(&config));
     }
 }
