@@ -9,7 +9,10 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header::ACCESS_CONTROL_REQUEST_METHOD};
-use mesh::{accept::PeerAddr, server::REQUEST_ID};
+use mesh::{
+    accept::{PeerAddr, Places, UntilSent},
+    server::REQUEST_ID,
+};
 use proto::policy::Rate;
 use transcoder::RequestId;
 
@@ -36,6 +39,7 @@ pub struct Settings(Arc<Inner>);
 struct Inner {
     trusted: Trusted,
     limiter: Arc<Limiter>,
+    in_flight: Arc<Places>,
     meters: Arc<Meters>,
     origins: Origins,
 }
@@ -45,7 +49,8 @@ impl Settings {
     pub fn of(config: &Config, limiter: Arc<Limiter>) -> Self {
         let trusted = Trusted { hops: config.trusted_hops, networks: config.trusted_proxies.clone() };
         let origins = Origins::new(&config.browsers.origins);
-        Self(Arc::new(Inner { trusted, limiter, meters: Arc::default(), origins }))
+        let in_flight = Places::new(config.limits.in_flight_per_client_max);
+        Self(Arc::new(Inner { trusted, limiter, in_flight, meters: Arc::default(), origins }))
     }
 }
 
@@ -71,7 +76,12 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
     request.extensions_mut().insert(RequestId(request_id.to_str().unwrap_or_default().to_owned()));
     let client = Client { address, request_id: request_id.clone(), notes: Arc::clone(&notes) };
     request.extensions_mut().insert(client);
-    let mut response = access_log::noted(Arc::clone(&notes), pass(&settings.origins, request, next)).await;
+    let place = if is_free { None } else { Some(settings.in_flight.take(address)) };
+    let mut response = if matches!(place, Some(None)) {
+        refusal::too_many_at_once(request.headers())
+    } else {
+        access_log::noted(Arc::clone(&notes), pass(&settings.origins, request, next)).await
+    };
 
     if !is_free && notes.decision().is_none() {
         // The gate was not asked, so nothing was done for the client but to tell it so: that, too, only so often.
@@ -87,6 +97,10 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
     }
     security_headers::apply(headers);
     headers.insert(HeaderName::from_static(REQUEST_ID), request_id);
+    if let Some(place) = place.flatten() {
+        // An answer that the client does not read is a call in flight.
+        response.extensions_mut().insert(UntilSent(Arc::new(place)));
+    }
     record.answer(response)
 }
 

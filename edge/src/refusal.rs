@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{body::Body, response::Response};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
-    Extensions, HeaderValue, StatusCode,
+    Extensions, HeaderMap, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use mesh::status::Refusal;
@@ -21,21 +21,30 @@ const TRAILERS: u8 = 0x80;
 /// What a client is told that asks too often.
 pub(crate) const TOO_MANY: &str = "too many calls; slow down";
 
+/// How long a client should wait that has too many calls in flight: nobody knows when one of them ends.
+const TOO_MANY_AT_ONCE_WAIT: Duration = Duration::from_secs(1);
+
 /// 429 with the time to wait, in the place of another answer. To a client of gRPC or gRPC-Web it is a status in the place that theirs have.
 pub(crate) fn too_many(wait: Duration, instead_of: &Response) -> Response {
-    let media_type = instead_of.headers().get(CONTENT_TYPE);
+    later("RATE_LIMITED", TOO_MANY, wait, instead_of.headers())
+}
+
+/// The same for too many calls at a time, by the headers of the request.
+pub(crate) fn too_many_at_once(request: &HeaderMap) -> Response {
+    let message = "too many calls from this address at a time; let one end";
+    later("TOO_MANY_CALLS_AT_ONCE", message, TOO_MANY_AT_ONCE_WAIT, request)
+}
+
+fn later(reason: &str, message: &'static str, wait: Duration, headers: &HeaderMap) -> Response {
+    let media_type = headers.get(CONTENT_TYPE);
     let grpc = media_type.filter(|media_type| media_type.as_bytes().starts_with(b"application/grpc"));
     let mut response = if let Some(media_type) = grpc {
-        too_many_grpc(media_type)
+        too_many_grpc(media_type, message)
     } else {
         let delay = format!("{}.{:09}s", wait.as_secs(), wait.subsec_nanos());
         let retry = json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay });
-        build(
-            StatusCode::TOO_MANY_REQUESTS,
-            Code::ResourceExhausted,
-            TOO_MANY,
-            &[error_info("RATE_LIMITED"), retry],
-        )
+        let details = [error_info(reason), retry];
+        build(StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted, message, &details)
     };
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -43,11 +52,11 @@ pub(crate) fn too_many(wait: Duration, instead_of: &Response) -> Response {
 }
 
 /// The status alone: in the headers for gRPC ("Trailers-Only"), in a frame of the body for gRPC-Web, which its text form has in base64.
-fn too_many_grpc(media_type: &HeaderValue) -> Response {
+fn too_many_grpc(media_type: &HeaderValue, message: &'static str) -> Response {
     let code = i32::from(Code::ResourceExhausted);
     let kind = media_type.to_str().unwrap_or_default();
     let mut response = if kind.starts_with("application/grpc-web") {
-        let trailers = format!("grpc-status: {code}\r\ngrpc-message: {TOO_MANY}\r\n");
+        let trailers = format!("grpc-status: {code}\r\ngrpc-message: {message}\r\n");
         let length = u32::try_from(trailers.len()).expect("a line or two");
         let frame = [&[TRAILERS][..], &length.to_be_bytes(), trailers.as_bytes()].concat();
         let is_text = kind.starts_with("application/grpc-web-text");
@@ -55,7 +64,7 @@ fn too_many_grpc(media_type: &HeaderValue) -> Response {
     } else {
         let mut response = Response::new(Body::empty());
         response.headers_mut().insert("grpc-status", HeaderValue::from(code));
-        response.headers_mut().insert("grpc-message", HeaderValue::from_static(TOO_MANY));
+        response.headers_mut().insert("grpc-message", HeaderValue::from_static(message));
         response
     };
     response.headers_mut().insert(CONTENT_TYPE, media_type.clone());

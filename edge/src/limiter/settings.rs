@@ -35,6 +35,9 @@ pub struct LimitsConfig {
     pub credentials_account_everywhere_per_minute: u32,
     /// Access tokens from one network that turn out not to be valid, a minute. Then no more are checked, for that is work. Counted by each edge for itself.
     pub failed_tokens_per_minute: u32,
+    /// Calls in flight at a time for each network (IPv4 /32, IPv6 /64), in this process, from the head of the request to the last byte of the answer that the
+    /// client took: long streams above all. More are refused with 429. 0: no such limit.
+    pub in_flight_per_client_max: usize,
     /// Where edges share their counts: `redis://` or, with TLS, `rediss://`, with a password if need be. Empty: each edge counts for itself.
     #[serde(serialize_with = "redacted")]
     pub redis_url: SecretString,
@@ -53,6 +56,7 @@ impl Default for LimitsConfig {
             credentials_account_per_minute: 10,
             credentials_account_everywhere_per_minute: 600,
             failed_tokens_per_minute: 120,
+            in_flight_per_client_max: 1_000,
             redis_url: SecretString::default(),
             redis_timeout_ms: 20,
         }
@@ -60,7 +64,7 @@ impl Default for LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// Each limit `factor` times as high.
+    /// Each limit of calls a minute `factor` times as high.
     #[must_use]
     pub fn times(&self, factor: u32) -> Self {
         Self {

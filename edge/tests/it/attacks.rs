@@ -144,7 +144,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// `GET http://a/v1/hello/x` in HPACK.
 const FIELDS: &[u8] = b"\x82\x86\x04\x0b/v1/hello/x\x41\x01a";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = u32::try_from(payload.len()).expect("small").to_be_bytes();
     [&length, &[kind, flags][..], &stream.to_be_bytes(), payload].concat()
 }

@@ -9,6 +9,7 @@ mod greeter;
 mod harness;
 mod hygiene;
 mod limits;
+mod listener;
 mod openapi;
 mod operators;
 mod process;

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Where reasons are given.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 15] = [
     "identity/src/error.rs",
     "bookings/src/error.rs",
     "payments/src/error.rs",
@@ -15,7 +15,9 @@ const SOURCES: [&str; 13] = [
     "edge/src/csrf.rs",
     "edge/src/gate.rs",
     "edge/src/hygiene.rs",
+    "edge/src/refusal.rs",
     "edge/src/session.rs",
+    "edge/src/unreadable.rs",
     "edge/transcoder/src/error.rs",
 ];
 
