@@ -248,6 +248,42 @@ async fn a_stream_of_a_gigabyte_with_a_slow_reader() {
     t.withstands("a stream of 1 GB with a slow reader", 100 * MIB).await;
 }
 
+/// `GET http://a/v1/hello/x…` in HPACK, whose answer is as long as the name.
+fn hello(name_length: usize) -> Vec<u8> {
+    let path = format!("/v1/hello/{}", "x".repeat(name_length));
+    // An integer of HPACK (RFC 7541, section 5.1) with a prefix of seven bits.
+    let rest = u16::try_from(path.len() - 127).expect("two more bytes are enough");
+    let [low, high] =
+        [rest % 128 + 128, rest / 128].map(|part| u8::try_from(part).expect("seven bits, and a mark"));
+    [b"\x82\x86\x04\x7f".as_slice(), &[low, high], path.as_bytes(), b"\x41\x01a"].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads() {
+    let t = Target::start(&["public.write_stall_timeout_ms=3000"]).await;
+    let one_byte = [&[0, 4], &1_u32.to_be_bytes()[..]].concat();
+    let requests = (0..100).flat_map(|number| frame(1, 5, 2 * number + 1, &hello(4000)));
+    let requests: Vec<u8> = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &one_byte)]
+        .concat()
+        .into_iter()
+        .chain(requests)
+        .collect();
+    let open = async || {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // One client, and not the one whose calls are looked at.
+        socket.bind(([127, 0, 0, 2], 0).into()).expect("all of 127/8 is ours");
+        let mut stream = socket.connect(t.edge.address()).await.expect("a connection");
+        stream.write_all(&requests).await.expect("written");
+        stream
+    };
+    let held: Vec<TcpStream> = stream::iter((0..50).map(|_| open())).buffer_unordered(10).collect().await;
+    t.withstands("5,000 answers that nobody reads, while they last", 100 * MIB).await;
+    for stream in held {
+        rest(stream).await;
+    }
+    t.withstands("5,000 answers that nobody reads", 100 * MIB).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_can_be_read_in_two_ways_is_refused_in_the_edges_own_words() {
     let t = Target::start(&[]).await;

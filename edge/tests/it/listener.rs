@@ -25,8 +25,7 @@ async fn asked(t: &Target, request: &[u8], end: &str) -> (TcpStream, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_protocol_names_the_client_and_a_forged_header_does_not() {
-    let further =
-        ["public.proxy_networks=[\"127.0.0.0/8\"]", "limits.default_per_minute=1", "telemetry.log=info"];
+    let further = ["public.proxy_networks=127.0.0.0/8", "limits.default_per_minute=1", "telemetry.log=info"];
     let t = Target::start_secure(&further.map(str::to_owned)).await;
     for (client, id) in [("203.0.113.9", "one"), ("203.0.113.10", "another")] {
         let request = format!(

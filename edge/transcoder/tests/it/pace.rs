@@ -104,8 +104,13 @@ async fn a_message_of_grpc_or_connect_that_comes_too_slowly_ends_the_call() {
         let whole = message(content_type);
         let half = whole[..4].to_vec();
         let begun = tokio::time::Instant::now();
-        let got =
-            dripped(&transcoder, CHAT, content_type, vec![(0, whole.clone()), (100, half.clone()), (60, vec![])]).await;
+        let got = dripped(
+            &transcoder,
+            CHAT,
+            content_type,
+            vec![(0, whole.clone()), (100, half.clone()), (60, vec![])],
+        )
+        .await;
         assert_eq!(begun.elapsed().as_secs(), 115, "{content_type}: ten seconds of grace, then five");
         let said = String::from_utf8_lossy(&got.body).into_owned() + got.header("grpc-message");
         assert!(said.contains("bytes a second"), "{content_type}: {got:?}");
