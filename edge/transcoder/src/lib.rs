@@ -62,7 +62,7 @@
 //! | `METHOD_NOT_ALLOWED` | 405 | the path has other methods, named in `Allow` |
 //! | `NOT_ACCEPTABLE` | 406 | `Accept` admits no form that there is |
 //! | `REQUEST_INVALID` | 400 | path, query, `grpc-timeout` or JSON are malformed or do not fit the type; with `BadRequest` |
-//! | `BODY_UNREADABLE` | 400 | the body broke off, or is not what `Content-Encoding` says |
+//! | `BODY_UNREADABLE` | 400 | the body broke off, is not what `Content-Encoding` says, or is hardly anything but its coding |
 //! | `BODY_TOO_LARGE`, `URI_TOO_LONG` | 413, 414 | over a limit |
 //! | `BODY_TOO_SLOW` | 408 | the body comes too slowly |
 //! | `UNSUPPORTED_MEDIA_TYPE` | 415 | the body is not JSON (or NDJSON, for a stream), or coded in a way that is not taken |

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::DEPTH_MAX_DEFAULT;
-use super::merge::{may_be_overridden, merge};
+use super::merge::{TOO_DEEP, may_be_overridden, merge};
 use super::scratch::{Scratch, has_duplicates};
 use crate::table::{Field, Form, Label, Message, Scalar, Seen, Tables, Type};
 use crate::wire::{self, Malformed, Reader};
@@ -89,7 +89,7 @@ impl<'t, 'o> Encoder<'t, 'o> {
 
     /// How many objects and arrays are open when one more is begun inside `depth` of them.
     pub(super) fn enter(&self, depth: usize) -> Result<usize, Malformed> {
-        if depth < self.options.depth_max { Ok(depth + 1) } else { Err(Malformed("nested too deep")) }
+        if depth < self.options.depth_max { Ok(depth + 1) } else { Err(TOO_DEEP) }
     }
 
     /// A message inside `depth` objects and arrays.

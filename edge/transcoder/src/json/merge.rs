@@ -13,10 +13,12 @@ pub(super) const NO_PATH: Malformed = Malformed("field mask path has no JSON for
 
 pub(super) const NOT_FINITE: Malformed = Malformed("a Value cannot hold NaN or infinity");
 
+pub(super) const TOO_DEEP: Malformed = Malformed("nested too deep");
+
 /// Whether `fault` is a value that the wire format allows and JSON has no form for. A later piece of the message may override
 /// such a value, and then it is not part of the message.
 pub(super) fn may_be_overridden(fault: Malformed) -> bool {
-    [TIME_OUT_OF_RANGE, NO_PATH, NOT_FINITE].contains(&fault)
+    [TIME_OUT_OF_RANGE, NO_PATH, NOT_FINITE, TOO_DEEP].contains(&fault)
 }
 
 /// Merges the pieces of a message, of those inside it, and of what is packed into an `Any`: printing the result asks for no

@@ -449,6 +449,19 @@ fn a_reply_nested_deeper_than_a_request_may_be_is_refused() {
     assert!(nested(99).is_ok());
     assert_eq!(nested(100), Err("nested too deep"));
     assert!(nested(1000).is_err());
+    // Unless it is overridden, and so no part of the message.
+    let inside = |tag: &[u8], content: &[u8]| {
+        let mut wire = tag.to_vec();
+        prost::encoding::encode_varint(u64::try_from(content.len()).unwrap(), &mut wire);
+        wire.extend_from_slice(content);
+        wire
+    };
+    // `modern.children`, each in a list, as `pickedNasty`.
+    let children = (0..60).fold(Vec::new(), |wire, _| inside(&[0x82, 2], &wire));
+    let picked = inside(&[0x72], &inside(&[0x92, 3], &children));
+    assert_eq!(NASTY.json_of(&picked), Err("nested too deep"));
+    let other = inside(&[0x62], b"x");
+    assert_eq!(NASTY.json_of(&[picked, other].concat()), Ok(r#"{"pickedText":"x"}"#.to_owned()));
     // Groups that nobody knows, which are skipped by recursion.
     let groups = |levels: usize| {
         let mut wire = [0xc3, 0x3e].repeat(levels);
