@@ -27,10 +27,21 @@ struct Walk<'t, 'a> {
     mask: Vec<u8>,
 }
 
+/// The longest mask, in bytes. Of a type that holds itself, a body could name many fields by long paths.
+const MASK_BYTES_MAX: usize = 64 << 10;
+
 /// Deeper than any body that was accepted.
 const SKIP_DEPTH: usize = 1000;
 
 impl Walk<'_, '_> {
+    fn add(&mut self, path: &str) -> Result<(), Violation> {
+        put_bytes(&mut self.mask, 1, path.as_bytes());
+        if self.mask.len() > MASK_BYTES_MAX {
+            return Err(Violation::new("changes more fields than a mask is made of: send an `updateMask`"));
+        }
+        Ok(())
+    }
+
     fn object(
         &mut self,
         message: &Message,
@@ -40,7 +51,7 @@ impl Walk<'_, '_> {
         self.lex.expect(b'{', "an object")?;
         if self.lex.eat(b'}') {
             if !prefix.is_empty() {
-                put_bytes(&mut self.mask, 1, prefix.as_bytes());
+                self.add(prefix)?;
             }
             return Ok(());
         }
@@ -66,7 +77,7 @@ impl Walk<'_, '_> {
                     match inner.filter(|inner| field.label.singular() && inner.form == Form::Plain) {
                         Some(inner) if self.lex.peek() == Some(b'{') => self.object(inner, &path, skip)?,
                         Some(_) | None => {
-                            put_bytes(&mut self.mask, 1, path.as_bytes());
+                            self.add(&path)?;
                             self.lex.skip(&mut self.scratch, SKIP_DEPTH)?;
                         }
                     }

@@ -200,8 +200,17 @@ pub(crate) fn put_duration(out: &mut Vec<u8>, seconds: i64, nanos: i32) -> bool 
     true
 }
 
+/// The path of a mask that means all fields.
+///
+/// Source: AIP-134, "Update masks"; `ProtoJSON` knows nothing of it.
+const ALL_FIELDS: &str = "*";
+
 /// Appends one lowerCamelCase path as `snake_case`; false when it has a `_` or is empty.
 pub(crate) fn put_snake(out: &mut Vec<u8>, path: &str) -> bool {
+    if path == ALL_FIELDS {
+        out.extend_from_slice(path.as_bytes());
+        return true;
+    }
     for byte in path.bytes() {
         match byte {
             b'A'..=b'Z' => out.extend_from_slice(&[b'_', byte.to_ascii_lowercase()]),
@@ -214,6 +223,10 @@ pub(crate) fn put_snake(out: &mut Vec<u8>, path: &str) -> bool {
 
 /// Appends one `snake_case` path as lowerCamelCase; false when it would not come back the same.
 pub(crate) fn put_camel(out: &mut Vec<u8>, path: &str) -> bool {
+    if path == ALL_FIELDS {
+        out.extend_from_slice(path.as_bytes());
+        return true;
+    }
     let mut upper_next = false;
     for byte in path.bytes() {
         match byte {

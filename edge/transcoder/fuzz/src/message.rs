@@ -35,7 +35,7 @@ pub fn random(
                 return Ok(message);
             }
             "FieldMask" => {
-                let paths = ["a", "a_b.c", "display_name", "x1.y_z", "_a", "A", "a_", "a_1", ""];
+                let paths = ["a", "a_b.c", "display_name", "x1.y_z", "_a", "A", "a_", "a_1", "", "*", "a.*"];
                 let count = bytes.int_in_range(0..=3)?;
                 let list = (0..count).map(|_| Ok(Value::String(either(bytes, &paths)?.to_owned())));
                 let list = list.collect::<Result<_>>()?;

@@ -40,12 +40,14 @@ fn texts(message: &DynamicMessage) -> Vec<String> {
 /// Whether a path comes back from lowerCamelCase the same: lower-case letters, digits and dots, and `_` only in front of a letter.
 fn is_camel(path: &str) -> bool {
     let bytes = path.as_bytes();
-    !bytes.is_empty()
-        && bytes.iter().enumerate().all(|(at, byte)| match byte {
+    let letters = || {
+        bytes.iter().enumerate().all(|(at, byte)| match byte {
             b'_' => bytes.get(at + 1).is_some_and(u8::is_ascii_lowercase),
             b'a'..=b'z' | b'0'..=b'9' | b'.' => true,
             _ => false,
         })
+    };
+    path == "*" || (!bytes.is_empty() && letters())
 }
 
 fn any_is_printable(message: &DynamicMessage) -> bool {

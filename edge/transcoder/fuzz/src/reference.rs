@@ -253,7 +253,8 @@ fn duration(text: &str) -> Normal {
 
 fn field_mask(text: &str) -> Normal {
     let path = |path: &str| {
-        !path.is_empty() && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
+        let letters = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
+        path == "*" || (!path.is_empty() && path.bytes().all(letters))
     };
     if text.is_empty() || text.split(',').all(path) {
         Ok(json!(text))

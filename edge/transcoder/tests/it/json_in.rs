@@ -309,6 +309,9 @@ async fn a_field_mask_is_lower_camel_case() {
         assert_eq!(rejected(&format!("{{\"mask\": \"{wrong}\"}}")).await.0, "mask", "{wrong}");
     }
     assert_eq!(accepted(r#"{"mask": ""}"#).await, json!({"mask": ""}));
+    // All fields, as AIP-134 writes it; no part of a path.
+    assert_eq!(accepted(r#"{"mask": "*"}"#).await, json!({"mask": "*"}));
+    assert_eq!(rejected(r#"{"mask": "a.*"}"#).await.0, "mask");
 }
 
 #[tokio::test]

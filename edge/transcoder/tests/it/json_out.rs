@@ -215,6 +215,7 @@ async fn masks_anys_and_json_values_are_canonical() {
     let special = r#"{"@type":"type.googleapis.com/google.protobuf.Duration","value":"1.500s"}"#;
     for body in [
         r#"{"mask":"displayName,home.city"}"#.to_owned(),
+        r#"{"mask":"*"}"#.to_owned(),
         r#"{"struct":{"a":[1.5,null,"x",{"b":false}]},"value":null,"list":[[],{}]}"#.to_owned(),
         format!(r#"{{"any":{any}}}"#),
         format!(r#"{{"any":{special}}}"#),

@@ -227,3 +227,21 @@ async fn an_encoded_verb_is_the_verb_and_an_encoded_colon_is_none() {
     assert_eq!(reached(rules, "GET", "/a/:find", "").await, json!({"text": ":find"}));
     assert_eq!(reached(rules, "GET", "/a/x:find:find", "").await, json!({"text": "x:find"}));
 }
+
+#[tokio::test]
+async fn a_mask_that_is_made_of_the_body_has_a_limit() {
+    fn tree(levels: u32) -> String {
+        if levels == 0 {
+            return r#"{"text":""}"#.to_owned();
+        }
+        let below = tree(levels - 1);
+        format!(r#"{{"inner":{below},"both":{below}}}"#)
+    }
+    let rules = "patch: \"/a\" body: \"inner\"";
+    let seen = reached(rules, "PATCH", "/a", &tree(3)).await;
+    assert_eq!(seen["updateMask"].as_str().unwrap().split(',').count(), 8);
+    let (_, rule) = refused(rules, "PATCH", "/a", &tree(12)).await;
+    assert_eq!(rule, "changes more fields than a mask is made of: send an `updateMask`");
+    // A client that brings its own is not in need of one.
+    assert_eq!(reached(rules, "PATCH", "/a?updateMask=inner", &tree(12)).await["updateMask"], "inner");
+}
