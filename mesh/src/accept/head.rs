@@ -2,9 +2,15 @@
 //!
 //! hyper reads some requests that another reader in front of or behind us might read differently, which is how one request is smuggled in another
 //! (RFC 9112, section 11.2): it takes a lone LF for the end of a line, prefers `Transfer-Encoding` to a `Content-Length` beside it, and has no opinion
-//! on `Host`. [`Scanner`] follows the bytes from request to request and refuses those. It decides nothing else: what it lets through, hyper parses.
+//! on `Host`. [`Scanner`] follows the bytes from request to request and refuses those, and also what hyper would refuse in a way of its own, with an
+//! answer that has nothing of ours. It decides nothing else: what it lets through, hyper parses.
+
+use http::Uri;
 
 use super::violation::Violation;
+
+/// Most lines of a header, the request line included: hyper takes a hundred headers.
+const LINES_MAX: usize = 101;
 
 /// What became of the bytes that [`Scanner::scan`] was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,8 +186,10 @@ impl Head {
     fn line(&mut self, line: &[u8]) -> Result<(), Violation> {
         self.lines += 1;
         if self.lines == 1 {
-            self.http_1_0 = line.ends_with(b"HTTP/1.0");
-            return Ok(());
+            return self.request_line(line);
+        }
+        if self.lines > LINES_MAX {
+            return Err(Violation::HeaderTooLarge);
         }
         if line.starts_with(b" ") || line.starts_with(b"\t") {
             return Err(Violation::Malformed("a header line must not be folded"));
@@ -190,6 +198,15 @@ impl Head {
             return Err(Violation::Malformed("a header line must have a colon"));
         };
         let (name, value) = line.split_at(colon);
+        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+            return Err(Violation::Malformed(
+                "the name of a header must be a token, with the colon right behind it",
+            ));
+        }
+        // All of them rather than up to the first: that takes many at a time.
+        if value.iter().fold(false, |found, byte| found | (*byte != b'\t' && byte.is_ascii_control())) {
+            return Err(Violation::Malformed("the value of a header must not have control characters"));
+        }
         // By length first: most names are none of these.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
@@ -219,6 +236,29 @@ impl Head {
         Ok(())
     }
 
+    /// Reads `GET /path HTTP/1.1`.
+    fn request_line(&mut self, line: &[u8]) -> Result<(), Violation> {
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Violation::Malformed("the request line must be a method, a target and a version"));
+        };
+        if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+            return Err(Violation::Malformed("the method must be a token"));
+        }
+        let is_plain = target.starts_with(b"/")
+            && target.iter().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~:?&=%,+".contains(byte));
+        if !is_plain && Uri::try_from(target).is_err() {
+            return Err(Violation::Malformed("the target of the request must be a URI"));
+        }
+        self.http_1_0 = version == b"HTTP/1.0";
+        if !self.http_1_0 && version != b"HTTP/1.1" {
+            return Err(Violation::Malformed("the version must be `HTTP/1.1` or `HTTP/1.0`"));
+        }
+        Ok(())
+    }
+
     /// What follows the header.
     fn end(&self) -> Result<State, Violation> {
         if self.chunked && self.lengths > 0 {
@@ -238,6 +278,11 @@ impl Head {
             Some(length) => State::Body(length),
         })
     }
+}
+
+/// Whether names of headers and methods may have this byte (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&byte)
 }
 
 /// The value in what follows a name: without the colon and the blanks around.
