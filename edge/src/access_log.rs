@@ -1,10 +1,12 @@
 //! One line of log for each request, written at its end: for a stream, when it is over, with what truly became of it.
 //!
-//! A line says who asked for what and how it went. It never holds a query, a header but for the `User-Agent`, or a path that has the value of a field
-//! marked `debug_redact` in it. Lines are put together by hand and handed to the log's own thread in one piece: this is on the way of every request.
+//! A line says who asked for what and how it went. It never holds a query, a header but for the `User-Agent`, a path that has the value of a field
+//! marked `debug_redact` in it, or either of them with what looks like a secret: see [`secrets`]. Lines are put together by hand and handed to the log's own thread in one piece: this is on the way of every request.
 //!
 //! The transcoder tells the gate how each call ended, but not which request it was. It does so while the request's future or body is polled or
 //! dropped, so what belongs to the request is in a task-local variable meanwhile: see [`Notes::of_current`].
+
+mod secrets;
 
 use std::{
     cell::RefCell,
@@ -211,9 +213,10 @@ impl Record {
             put(line, format_args!(",\"rpc\":"));
             put_text(line, &served.rpc);
         }
-        if served.is_none_or(|served| served.shows_path) {
+        let path = self.uri.path();
+        if served.is_none_or(|served| served.shows_path) && !secrets::holds_any(path.as_bytes()) {
             put(line, format_args!(",\"path\":"));
-            put_text(line, cut(self.uri.path(), PATH_LENGTH_MAX));
+            put_text(line, cut(path, PATH_LENGTH_MAX));
         }
         put(line, format_args!(",\"status\":{}", self.told().as_u16()));
         if let Some(code) = self.code() {
@@ -231,7 +234,7 @@ impl Record {
         if let Some(user) = self.notes.user.get() {
             put(line, format_args!(",\"user\":\"{user}\""));
         }
-        if let Some(agent) = &self.agent {
+        if let Some(agent) = self.agent.as_ref().filter(|agent| !secrets::holds_any(agent.as_bytes())) {
             put(line, format_args!(",\"user_agent\":"));
             put_text(line, cut(&String::from_utf8_lossy(agent.as_bytes()), AGENT_LENGTH_MAX));
         }

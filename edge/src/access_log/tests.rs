@@ -47,6 +47,14 @@ fn a_line_says_who_asked_for_what_and_how_it_went() {
 }
 
 #[test]
+fn a_path_or_an_agent_that_looks_like_a_secret_is_left_out() {
+    let mut record = record("/v1/cards/4242424242424242");
+    record.agent = Some(HeaderValue::from_static("card 4242 4242 4242 4242"));
+    let line = line(&record);
+    assert_eq!((line.get("path"), line.get("user_agent")), (None, None));
+}
+
+#[test]
 fn a_request_whose_client_left_was_cancelled() {
     let line = line(&record("/"));
     assert_eq!(
