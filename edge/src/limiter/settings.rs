@@ -1,6 +1,6 @@
 //! The limits' settings.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use mesh::config::redacted;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -41,6 +41,8 @@ pub struct LimitsConfig {
     /// Where edges share their counts: `redis://` or, with TLS, `rediss://`, with a password if need be. Empty: each edge counts for itself.
     #[serde(serialize_with = "redacted")]
     pub redis_url: SecretString,
+    /// A file with the certificates, in PEM, that a `rediss://` server's must come from. Unset: those that the system trusts.
+    pub redis_roots: Option<PathBuf>,
     /// How long Redis may take for one answer before each edge counts for itself, in milliseconds.
     pub redis_timeout_ms: u64,
 }
@@ -58,6 +60,7 @@ impl Default for LimitsConfig {
             failed_tokens_per_minute: 120,
             in_flight_per_client_max: 1_000,
             redis_url: SecretString::default(),
+            redis_roots: None,
             redis_timeout_ms: 20,
         }
     }
@@ -98,6 +101,9 @@ impl LimitsConfig {
         // The parser's own words may quote the URL, which holds a password.
         if !url.is_empty() && redis::Client::open(url).is_err() {
             problems.push("`limits.redis_url` must be redis://… or rediss://…".to_owned());
+        }
+        if self.redis_roots.is_some() && !url.starts_with("rediss://") {
+            problems.push("`limits.redis_roots` needs a `limits.redis_url` that is rediss://…".to_owned());
         }
         problems
     }

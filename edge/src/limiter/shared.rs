@@ -7,7 +7,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Script, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Script, TlsCertificates,
+    aio::MultiplexedConnection,
+};
 use secrecy::ExposeSecret as _;
 use tokio::{sync::Notify, time::timeout};
 
@@ -44,8 +47,18 @@ impl Shared {
         if url.is_empty() {
             return Ok(None);
         }
+        let client = match &config.redis_roots {
+            None => Client::open(url),
+            Some(path) => {
+                let roots = std::fs::read(path)
+                    .with_context(|| format!("`limits.redis_roots`: cannot read {}", path.display()))?;
+                Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(roots) })
+            }
+        };
         // Without the cause, which may quote the URL and its password.
-        let client = Client::open(url).ok().context("`limits.redis_url` is not the URL of a Redis server")?;
+        let client = client.ok().context(
+            "`limits.redis_url` is not the URL of a Redis server, or `limits.redis_roots` has no certificates",
+        )?;
         store_up(false);
         metrics::counter!("edge_rate_limit_fallback_total").increment(0);
         Ok(Some(Self {

@@ -1,5 +1,5 @@
 use futures::FutureExt as _;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use prost::Message as _;
 use proto::identity::v1::SignInRequest;
 
@@ -209,6 +209,43 @@ fn the_headers_name_the_nearest_limit_and_all_of_its_class() {
     );
 }
 
+/// The members of a list of RFC 9651: each a string, with the integers that are its parameters.
+fn members(value: &HeaderValue) -> Vec<(String, Vec<(String, i64)>)> {
+    let list: sfv::List = sfv::Parser::new(value.as_bytes()).parse().expect("a list");
+    let members = list.iter().map(|member| {
+        let sfv::ListEntry::Item(item) = member else { panic!("no item: {member:?}") };
+        let name = item.bare_item.as_string().expect("a string").as_str().to_owned();
+        let number = |value: &sfv::BareItem| i64::from(value.as_integer().expect("an integer"));
+        (name, item.params.iter().map(|(key, value)| (key.as_str().to_owned(), number(value))).collect())
+    });
+    members.collect()
+}
+
+#[test]
+fn the_headers_are_structured_fields() {
+    let limiter = limiter(&LimitsConfig { expensive_per_minute: 60, ..LimitsConfig::default() });
+    let mut headers = HeaderMap::new();
+    let address = [203, 0, 113, 9];
+    let of = |name: &str, parameters: &[(&str, i64)]| {
+        let parameters = parameters.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
+        (name.to_owned(), parameters)
+    };
+    limiter.policies().describe(&count(&limiter, Rate::Expensive, Some(1), address), &mut headers);
+    assert_eq!(members(&headers["ratelimit"]), [of("expensive", &[("r", 59), ("t", 1)])]);
+    let policies = [of("expensive", &[("q", 60), ("w", 60)]), of("network", &[("q", 6000), ("w", 60)])];
+    assert_eq!(members(&headers["ratelimit-policy"]), policies);
+
+    limiter.policies().describe(&count(&limiter, Rate::Credentials, None, address), &mut headers);
+    let names: Vec<_> = members(&headers["ratelimit-policy"]).into_iter().map(|(name, _)| name).collect();
+    let lanes = [
+        Lane::Credentials,
+        Lane::CredentialsNetwork,
+        Lane::CredentialsAccount,
+        Lane::CredentialsAccountEverywhere,
+    ];
+    assert_eq!(names, lanes.map(Lane::name));
+}
+
 #[test]
 fn the_account_is_the_last_e_mail_address_of_the_message() {
     let descriptor = proto::descriptor_pool().get_message_by_name("jetway.identity.v1.SignInRequest");
@@ -234,11 +271,17 @@ fn a_wrong_setting_is_named_and_the_password_of_redis_never_shown() {
     let config = LimitsConfig {
         credentials_network_per_minute: 0,
         redis_url: "http://:hunter2@redis:6379".into(),
+        redis_roots: Some("roots.pem".into()),
         redis_timeout_ms: 0,
         ..LimitsConfig::default()
     };
     let problems = config.check().join("\n");
-    for name in ["limits.credentials_network_per_minute", "limits.redis_url", "limits.redis_timeout_ms"] {
+    for name in [
+        "limits.credentials_network_per_minute",
+        "limits.redis_url",
+        "limits.redis_roots",
+        "limits.redis_timeout_ms",
+    ] {
         assert!(problems.contains(name), "{problems}");
     }
     let shown = [problems, format!("{config:?}"), serde_json::to_string(&config).unwrap()].concat();

@@ -379,3 +379,60 @@ async fn a_call_that_one_limit_refuses_is_counted_by_none_in_redis_either() {
     }
     assert_eq!(edge.metric("edge_rate_limit_fallback_total").await, Some(0.0), "Redis said all of that");
 }
+
+/// Speaks TLS for a Redis that was built without, until the test ends: what it writes for the roots, and its port.
+async fn in_front_of(redis: &Redis, roots: &std::path::Path) -> u16 {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let certificate = certificate.self_signed(&key).expect("a certificate");
+    std::fs::write(roots, certificate.pem()).expect("written");
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key.into())
+        .expect("they fit");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let socket = redis.socket();
+    #[expect(clippy::disallowed_methods, reason = "ends with the test")]
+    tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, socket) = (acceptor.clone(), socket.clone());
+            connections.spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let Ok(mut redis) = tokio::net::UnixStream::connect(socket).await else { return };
+                let _ended = tokio::io::copy_bidirectional(&mut stream, &mut redis).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_may_want_tls_and_a_password() {
+    let t = TestEdge::start().await;
+    let redis = Redis::start_with(&["--requirepass", "hunter2"]).await;
+    let roots = tempfile::tempdir().expect("a directory");
+    let roots = roots.path().join("roots.pem");
+    let port = in_front_of(&redis, &roots).await;
+    let settings = |password: &str, roots: Option<&std::path::Path>| {
+        let mut settings = sharing(&t, &redis);
+        settings.push(format!("limits.redis_url=rediss://:{password}@localhost:{port}"));
+        settings.extend(roots.map(|roots| format!("limits.redis_roots={}", roots.display())));
+        settings
+    };
+    let (right, wrong, untrusted) =
+        (settings("hunter2", Some(&roots)), settings("hunter3", Some(&roots)), settings("hunter2", None));
+    let (right, wrong, untrusted) =
+        tokio::join!(EdgeProcess::start(&right), EdgeProcess::start(&wrong), EdgeProcess::start(&untrusted));
+    right.logged(0, SHARED).await;
+    assert_eq!([look(&right).await, look(&right).await, look(&right).await], [FOUND, FOUND, REFUSED]);
+    assert_eq!(right.metric("edge_rate_limit_fallback_total").await, Some(0.0));
+    for edge in [wrong, untrusted] {
+        edge.logged(0, "Redis cannot be reached: rate limits are those of this edge alone").await;
+        assert_eq!(edge.metric("edge_rate_limit_store_up").await, Some(0.0));
+        assert!(!edge.log().contains("hunter"), "{}", edge.log());
+    }
+}

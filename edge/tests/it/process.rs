@@ -220,17 +220,24 @@ fn says(line: &str, message: &str) -> bool {
 pub(crate) struct Redis {
     directory: tempfile::TempDir,
     process: Option<Child>,
+    settings: Vec<String>,
 }
 
 impl Redis {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one with these further settings.
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut redis = Self { directory, process: None };
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut redis = Self { directory, process: None, settings };
         redis.restart().await;
         redis
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.path().join("redis.sock")
     }
 
@@ -251,6 +258,7 @@ impl Redis {
         let server = concat!(env!("CARGO_MANIFEST_DIR"), "/../.jetway/peers/bin/redis-server");
         let mut command = Command::new(server);
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(self.socket());
+        command.args(&self.settings);
         command.current_dir(self.directory.path()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process =
             command.spawn().expect("no redis-server: run scripts/peers/redis, which installs it");
