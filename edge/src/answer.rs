@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header::ACCESS_CONTROL_REQUEST_METHOD};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh::{
     accept::{PeerAddr, Places, UntilSent},
     server::REQUEST_ID,
@@ -20,7 +20,7 @@ use crate::{
     access_log::{self, Meters, Notes, Record},
     client_address::{self, Trusted},
     config::Config,
-    cors::{self, Origins},
+    cors::{self, Origins, Page},
     hygiene,
     limiter::Limiter,
     refusal, security_headers, unreadable,
@@ -76,11 +76,12 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
     request.extensions_mut().insert(RequestId(request_id.to_str().unwrap_or_default().to_owned()));
     let client = Client { address, request_id: request_id.clone(), notes: Arc::clone(&notes) };
     request.extensions_mut().insert(client);
+    let page = Page::of(&settings.origins, &request);
     let place = if is_free { None } else { Some(settings.in_flight.take(address)) };
     let mut response = if matches!(place, Some(None)) {
         refusal::too_many_at_once(request.headers())
     } else {
-        access_log::noted(Arc::clone(&notes), pass(&settings.origins, request, next)).await
+        access_log::noted(Arc::clone(&notes), pass(&page, request, next)).await
     };
 
     if !is_free && notes.decision().is_none() {
@@ -92,6 +93,7 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
         }
     }
     let headers = response.headers_mut();
+    page.tell(headers);
     if let Some(decision) = notes.decision() {
         settings.limiter.policies().describe(&decision, headers);
     }
@@ -105,12 +107,12 @@ pub async fn layer(State(Settings(settings)): State<Settings>, request: Request,
 }
 
 /// What comes before the routes: a request that cannot be read, or that says two things at once, gets no further; a browser's page gets as far as it may.
-async fn pass(origins: &Origins, mut request: Request, next: Next) -> Response {
+async fn pass(page: &Page, mut request: Request, next: Next) -> Response {
     if let Some(refused) = unreadable::refused(&request) {
         return refused;
     }
     match hygiene::clean(&mut request) {
-        Ok(()) => cors::pass(origins, request, next).await,
+        Ok(()) => page.pass(request, next).await,
         Err(refused) => refused,
     }
 }
@@ -118,8 +120,7 @@ async fn pass(origins: &Origins, mut request: Request, next: Next) -> Response {
 /// Whether a request counts against no limit: health, and the question of a browser whether it may ask.
 fn is_free(request: &Request) -> bool {
     (FREE.contains(&request.uri().path()) && matches!(*request.method(), Method::GET | Method::HEAD))
-        || (request.method() == Method::OPTIONS
-            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD))
+        || cors::is_preflight(request)
 }
 
 /// The client's own id when it is short and plain, else a new one.

@@ -75,34 +75,53 @@ impl Origins {
     }
 }
 
-/// Lets a request through as far as its origin may go, and tells the browser what its page may see.
-pub(crate) async fn pass(origins: &Origins, request: Request, next: Next) -> Response {
-    let origin = request.headers().get(ORIGIN).cloned();
-    let is_listed = origins.contains(origin.as_ref());
-    let is_preflight = request.method() == Method::OPTIONS
-        && origin.is_some()
-        && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+/// What a browser says of the page that asks, and what the list says of it.
+pub(crate) struct Page {
+    origin: Option<HeaderValue>,
+    is_listed: bool,
+    is_preflight: bool,
+}
 
-    let mut response = match (is_preflight, is_listed) {
-        (false, _) => next.run(request).await,
-        // The route answers OPTIONS with its methods.
-        (true, true) => preflight(next.run(request).await.headers().get(ALLOW)),
-        (true, false) => {
-            let why = "pages of this origin may not call the gateway";
-            let status = Refusal::PermissionDenied.status(DOMAIN, "ORIGIN_NOT_ALLOWED", why);
-            refusal::of(StatusCode::FORBIDDEN, &status, request.extensions())
-        }
-    };
-    let headers = response.headers_mut();
-    if let Some(origin) = origin.filter(|_| is_listed) {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        if !is_preflight {
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_HEADERS));
+impl Page {
+    /// Of this request.
+    pub(crate) fn of(origins: &Origins, request: &Request) -> Self {
+        let origin = request.headers().get(ORIGIN).cloned();
+        Self { is_listed: origins.contains(origin.as_ref()), is_preflight: is_preflight(request), origin }
+    }
+
+    /// Lets a request through as far as its origin may go.
+    pub(crate) async fn pass(&self, request: Request, next: Next) -> Response {
+        match (self.is_preflight, self.is_listed) {
+            (false, _) => next.run(request).await,
+            // The route answers OPTIONS with its methods.
+            (true, true) => preflight(next.run(request).await.headers().get(ALLOW)),
+            (true, false) => {
+                let why = "pages of this origin may not call the gateway";
+                let status = Refusal::PermissionDenied.status(DOMAIN, "ORIGIN_NOT_ALLOWED", why);
+                refusal::of(StatusCode::FORBIDDEN, &status, request.extensions())
+            }
         }
     }
-    headers.append(VARY, HeaderValue::from_static("origin"));
-    response
+
+    /// Tells the browser what the page may see of an answer, whoever made it.
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+        if let Some(origin) = self.origin.filter(|_| self.is_listed) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            if !self.is_preflight {
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(ANSWER_HEADERS));
+            }
+        }
+        headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+}
+
+/// Whether a browser asks whether its page may ask.
+pub(crate) fn is_preflight(request: &Request) -> bool {
+    let headers = request.headers();
+    request.method() == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The answer to a pre-flight, with the methods that the route has.

@@ -131,3 +131,75 @@ async fn answers_can_be_read_from_listed_origins_only() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_can_be_read_from_listed_origins_too_whoever_makes_them() {
+    let t = TestEdge::start_configured(|config| {
+        config.browsers.origins = vec![PAGE.to_owned()];
+        config.limits = LimitsConfig { default_per_minute: 3, ..LimitsConfig::default() };
+    })
+    .await;
+    let twice = ("authorization", "Bearer x");
+    for (path, further, status) in [
+        ("/api/v1/me", &[twice, twice][..], StatusCode::BAD_REQUEST),
+        ("/healthz", &[], StatusCode::OK),
+        ("/openapi.json", &[], StatusCode::OK),
+        ("/api/v1/nothing", &[], StatusCode::TOO_MANY_REQUESTS),
+        ("/api/v1/me", &[], StatusCode::TOO_MANY_REQUESTS),
+    ] {
+        for (origin, is_listed) in [(PAGE, true), (OTHER, false)] {
+            if status == StatusCode::OK && !is_listed {
+                continue;
+            }
+            let headers: Vec<_> = further.iter().copied().chain([("origin", origin)]).collect();
+            let answer = t.send(Method::GET, path, &headers, "").await;
+            assert_eq!(answer.status, status, "{path}");
+            assert_eq!(speaks_to_pages(&answer), is_listed, "{path}: {:?}", answer.headers);
+            if is_listed {
+                assert_eq!(answer.headers["access-control-allow-origin"], PAGE, "{path}");
+                assert!(list(&answer, "access-control-expose-headers").contains(&"retry-after".to_owned()));
+            }
+            assert!(list(&answer, "vary").contains(&"origin".to_owned()), "{path}");
+        }
+    }
+    let unreadable = format!("GET /api/v1/me HTTP/1.1\r\nOrigin: {PAGE}\r\nHost: a\r\nHost: b\r\n\r\n");
+    let answer = t.send_raw(&unreadable).await.to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 429 ") && answer.contains("\r\nvary: origin\r\n"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_is_listed_byte_for_byte() {
+    let t = start().await;
+    for origin in [
+        "null",
+        "https://APP.jetway.example",
+        "HTTPS://app.jetway.example",
+        "https://app.jetway.example:443",
+        "https://app.jetway.example:8443",
+        "https://app.jetway.example.",
+        "https://app.jetway.example/",
+        "https://app.jetway.example.evil.example",
+        "https://evil.example/https://app.jetway.example",
+        "https://evilapp.jetway.example",
+        "https://app.jetway.example, https://evil.example",
+    ] {
+        let answer = t.send(Method::GET, "/healthz", &[("origin", origin)], "").await;
+        assert!(!speaks_to_pages(&answer), "{origin}: {:?}", answer.headers);
+        assert_eq!(
+            preflight(&t, "/api/v1/holds", origin, "POST").await.status,
+            StatusCode::FORBIDDEN,
+            "{origin}"
+        );
+    }
+    let both = [("origin", PAGE), ("origin", OTHER)];
+    let answer = t.send(Method::GET, "/healthz", &both, "").await;
+    assert_ne!(answer.headers.get("access-control-allow-origin").map(|value| value == OTHER), Some(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_a_browser_sends_as_a_preflight_is_free() {
+    let t = TestEdge::start_with(LimitsConfig { default_per_minute: 1, ..LimitsConfig::default() }).await;
+    let asked = [("access-control-request-method", "POST")];
+    let ask = async || t.send(Method::OPTIONS, "/api/v1/holds", &asked, "").await.status;
+    assert_eq!([ask().await, ask().await], [StatusCode::NO_CONTENT, StatusCode::TOO_MANY_REQUESTS]);
+}

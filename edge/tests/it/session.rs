@@ -31,7 +31,12 @@ fn cookies(answer: &Answer) -> Vec<(String, String)> {
 
 /// A session in cookies: the `Cookie` header, the access token, the CSRF token.
 async fn sign_in(t: &TestEdge) -> (String, String, String) {
-    let token = t.token(&["customer"]);
+    sign_in_as(t, "customer").await
+}
+
+/// As [`sign_in`], of a user with this role.
+async fn sign_in_as(t: &TestEdge, role: &str) -> (String, String, String) {
+    let token = t.token(&[role]);
     token.clone_into(&mut t.authentication.token.lock().expect("no panic"));
     let answer = post(t, "/api/v1/auth/signin", &[SAME_ORIGIN, JSON], sign_in_body()).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
@@ -270,4 +275,73 @@ async fn signing_out_takes_the_csrf_token_away_with_the_cookies() {
     assert!(set[0].starts_with("__Host-jetway_at=; Max-Age=0;"), "{set:?}");
     assert!(set[2].starts_with("__Host-jetway_csrf=; Max-Age="), "{set:?}");
     assert!(!answer.headers.contains_key("x-jetway-csrf"));
+}
+
+const GET_HOLD: &str = "/jetway.bookings.v1.HoldService/GetHold";
+const HOLD_NAME: &str = "holds/0198c0de-0000-7000-8000-000000000001";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_by_cookie_needs_the_csrf_token_in_every_protocol() {
+    let t = start().await;
+    let (cookie, _, csrf) = sign_in(&t).await;
+    let body = json!({ "name": HOLD_NAME }).to_string();
+    let length = |length: usize| u8::try_from(length).expect("short");
+    let message = [&[10, length(HOLD_NAME.len())][..], HOLD_NAME.as_bytes()].concat();
+    let frame = [&[0, 0, 0, 0, length(message.len())][..], &message].concat();
+    for (media_type, body) in [
+        ("application/json", body.into_bytes()),
+        ("application/proto", message),
+        ("application/grpc-web+proto", frame),
+    ] {
+        let plain = [("cookie", cookie.as_str()), SAME_ORIGIN, ("content-type", media_type)];
+        let cross = [plain[0], ("sec-fetch-site", "cross-site"), plain[2], ("x-jetway-csrf", csrf.as_str())];
+        for headers in [&plain[..], &cross] {
+            let answer = t.send(Method::POST, GET_HOLD, headers, body.clone()).await;
+            let text = answer.body.to_string();
+            let is_refused = answer.status == StatusCode::FORBIDDEN || text.contains("grpc-status: 7");
+            assert!(is_refused, "{media_type}: {} {text}", answer.status);
+        }
+        assert!(t.seen.lock().unwrap().is_empty(), "{media_type}");
+        let ours = [plain[0], plain[1], plain[2], ("x-jetway-csrf", csrf.as_str())];
+        let answer = t.send(Method::POST, GET_HOLD, &ours, body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{media_type}: {}", answer.body);
+        assert_eq!(std::mem::take(&mut *t.seen.lock().unwrap()).len(), 1, "{media_type}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_that_may_change_something_needs_the_csrf_token() {
+    let t = start().await;
+    let (cookie, _, csrf) = sign_in_as(&t, "admin").await;
+    let cookie = ("cookie", cookie.as_str());
+    let role = "/api/v1/admin/users/0198c0de-0000-7000-8000-000000000001/roles/agent";
+    for (method, path) in [(Method::PUT, role), (Method::DELETE, role), (Method::POST, RELEASE)] {
+        let body = if method == Method::DELETE { "" } else { "{}" };
+        let answer = t.send(method.clone(), path, &[cookie, SAME_ORIGIN, JSON], body).await;
+        assert_eq!(
+            (answer.status, answer.reason()),
+            (StatusCode::FORBIDDEN, "CSRF_TOKEN_INVALID"),
+            "{method}"
+        );
+        let overridden = [cookie, JSON, ("x-http-method-override", method.as_str())];
+        let answer = t.send(Method::GET, path, &overridden, "").await;
+        assert!(answer.status.is_client_error(), "{method}: {}", answer.body);
+    }
+    assert!(t.seen.lock().unwrap().is_empty());
+    let ours = [cookie, SAME_ORIGIN, JSON, ("x-jetway-csrf", csrf.as_str())];
+    assert_eq!(t.send(Method::POST, RELEASE, &ours, "{}").await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_of_connect_by_cookie_reads_and_needs_nothing_more() {
+    let t = start().await;
+    let (cookie, _, _) = sign_in(&t).await;
+    let query = format!("?connect=v1&encoding=json&message=%7B%22name%22%3A%22{HOLD_NAME}%22%7D");
+    let get = async |method: &str| {
+        let path = format!("/jetway.bookings.v1.HoldService/{method}{query}");
+        t.send(Method::GET, &path, &[("cookie", &cookie)], "").await.status
+    };
+    assert_eq!(get("GetHold").await, StatusCode::OK);
+    assert_eq!(get("ReleaseHold").await, StatusCode::METHOD_NOT_ALLOWED, "it changes something");
+    assert_eq!(t.seen.lock().unwrap().len(), 1);
 }
