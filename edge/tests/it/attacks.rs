@@ -277,11 +277,11 @@ async fn answers_that_nobody_reads() {
         stream
     };
     let held: Vec<TcpStream> = stream::iter((0..50).map(|_| open())).buffer_unordered(10).collect().await;
-    t.withstands("5,000 answers that nobody reads, while they last", 100 * MIB).await;
+    t.withstands("5,000 answers that nobody reads, while they last", 200 * MIB).await;
     for stream in held {
         rest(stream).await;
     }
-    t.withstands("5,000 answers that nobody reads", 100 * MIB).await;
+    t.withstands("5,000 answers that nobody reads", 200 * MIB).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,13 +134,15 @@ async fn a_window_opened_byte_by_byte_does_not_hold_an_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_of_answers_gets_them_all() {
+    // Much, so that a busy machine is not taken for a client that reads nothing.
+    let stall = STALL * 2;
     let memory = Memory::default();
-    let server = start(memory.router(), Limits { write_stall_timeout: STALL, ..limits() });
+    let server = start(memory.router(), Limits { write_stall_timeout: stall, ..limits() });
     let mut stream = connect(server.address, &[preface(0), get(1)].concat()).await;
     let piece = u32::try_from(REPLY_BYTES / 16).expect("small");
     let open = [0, 1].map(|stream| frame(WINDOW_UPDATE, 0, stream, &piece.to_be_bytes())).concat();
     let mut taken = 0;
-    let mut ticks = tokio::time::interval(STALL / 8);
+    let mut ticks = tokio::time::interval(stall / 8);
     // Twice as long as a client may take that reads nothing.
     while taken < REPLY_BYTES {
         ticks.tick().await;
@@ -196,7 +198,7 @@ async fn a_request_that_crosses_the_end_of_an_idle_connection_is_served_whole() 
     let idle_timeout = Duration::from_millis(50);
     // Longer than an idle connection has to end.
     let slow = Router::new().fallback(async || {
-        let _long = tokio::time::timeout(Duration::from_millis(300), std::future::pending::<()>()).await;
+        let _long = tokio::time::timeout(Duration::from_millis(1_500), std::future::pending::<()>()).await;
         "served after all"
     });
     let server = start(slow, Limits { idle_timeout, ..limits() });
