@@ -68,7 +68,7 @@ pub(crate) struct Greeter {
     pub(crate) entered: Arc<Semaphore>,
     /// Calls for `slow` wait until there are permits.
     pub(crate) gate: Arc<Semaphore>,
-    /// Set when a greeting was cancelled while it waited.
+    /// Set when a greeting was cancelled while it waited, or a flood.
     pub(crate) cancelled: Arc<AtomicBool>,
     /// How many messages of a KiB were taken of the answers to the message `flood`, of which each has a gigabyte.
     pub(crate) flooded: Arc<AtomicUsize>,
@@ -130,10 +130,11 @@ impl StreamingService<Hello> for Greeter {
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Hello>>) -> Self::Future {
-        let flooded = Arc::clone(&self.flooded);
+        let (flooded, cancelled) = (Arc::clone(&self.flooded), Arc::clone(&self.cancelled));
         let flood = move || {
-            let flooded = Arc::clone(&flooded);
+            let (flooded, watched) = (Arc::clone(&flooded), Watched(Some(Arc::clone(&cancelled))));
             let pieces = stream::repeat_with(move || {
+                let _held = &watched;
                 flooded.fetch_add(1, Ordering::SeqCst);
                 Ok(Hello { name: "x".repeat(1024) })
             });

@@ -20,7 +20,10 @@ use mesh::{
     telemetry, testing,
 };
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::greeter::{self, Greeter, Reflection};
 
@@ -345,6 +348,30 @@ async fn an_open_service_is_served_beside_jetways_own() {
 
     assert_eq!(front.get("/v1/hello/Ada").await.0, StatusCode::OK);
     assert_eq!(front.get("/api/v1/me").await.0, StatusCode::UNAUTHORIZED, "Jetway's own are checked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_takes_nothing_keeps_the_call_no_longer_than_its_deadline() {
+    let set = set_file(&greeter::descriptor_set("/v1/hello/{name}"));
+    let greeter = Greeter::default();
+    let upstream = greeter.clone().start(Reflection::None, &[]).await;
+    let front = Front::start(with_set(upstream.url(), &set)).await;
+    let body = "{\"name\":\"flood\"}\n";
+
+    let mut client = TcpStream::connect(front.edge.address()).await.expect("the edge listens");
+    let head =
+        "POST /v1/echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ngrpc-timeout: 1S\r\n";
+    let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    client.write_all(request.as_bytes()).await.expect("sent");
+
+    // Much sooner than the server in front gives up a client that takes nothing.
+    let ended = async {
+        while !greeter.cancelled.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), ended).await.expect("the call is ended upstream");
+    drop(client);
 }
 
 /// What a customer of the platform sends who is signed in: a token, or the cookie of a session.
