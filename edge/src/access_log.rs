@@ -18,25 +18,26 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    response::Response,
 };
 use http::{
-    HeaderValue, Method, StatusCode, Uri, Version,
+    HeaderValue, Method, Response, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, USER_AGENT},
 };
 use http_body::{Frame, SizeHint};
+use jiff::Timestamp;
 use mesh::{clock::Clock, telemetry};
 use metrics::{Counter, Gauge};
 use tonic::Code;
-use uuid::Uuid;
+use transcoder::BoxError;
+use uuid::{Uuid, fmt::Hyphenated};
 
-use crate::{limiter::Decision, served::Served};
+use crate::{limiter::Decision, routes::Content, served::Served};
 
 /// How much of a `User-Agent` is logged, in bytes.
 const AGENT_LENGTH_MAX: usize = 128;
@@ -188,7 +189,7 @@ impl Record {
     }
 
     /// The record ends with the answer's body.
-    pub(crate) fn answer(mut self, response: Response) -> Response {
+    pub(crate) fn answer(mut self, response: Response<Content>) -> Response<Body> {
         self.status = Some(response.status());
         response.map(|body| Body::new(RecordedBody { record: self, body: Some(body) }))
     }
@@ -204,44 +205,62 @@ impl Record {
     }
 
     /// Appends the line, with its end.
-    fn write(&self, line: &mut Vec<u8>) {
+    fn write(&self, line: &mut Vec<u8>, elapsed: Duration) {
         let served = self.notes.served();
-        put(line, format_args!("{{\"timestamp\":\"{}\",\"level\":\"INFO\"", Clock::system_now()));
-        put(line, format_args!(",\"target\":\"{TARGET}\",\"message\":\"request\",\"method\":"));
+        line.extend_from_slice(b"{\"timestamp\":\"");
+        put_time(line, Clock::system_now());
+        line.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"");
+        line.extend_from_slice(TARGET.as_bytes());
+        line.extend_from_slice(b"\",\"message\":\"request\",\"method\":");
         put_text(line, self.method.as_str());
         if let Some(served) = served {
-            put(line, format_args!(",\"rpc\":"));
+            line.extend_from_slice(b",\"rpc\":");
             put_text(line, &served.rpc);
         }
         let path = self.uri.path();
         if served.is_none_or(|served| served.shows_path) && !secrets::holds_any(path.as_bytes()) {
-            put(line, format_args!(",\"path\":"));
+            line.extend_from_slice(b",\"path\":");
             put_text(line, cut(path, PATH_LENGTH_MAX));
         }
-        put(line, format_args!(",\"status\":{}", self.told().as_u16()));
+        line.extend_from_slice(b",\"status\":");
+        line.extend_from_slice(self.told().as_str().as_bytes());
         if let Some(code) = self.code() {
-            put(line, format_args!(",\"code\":\"{}\"", name(code)));
+            line.extend_from_slice(b",\"code\":\"");
+            line.extend_from_slice(name(code).as_bytes());
+            line.push(b'"');
         }
         if !self.complete {
-            put(line, format_args!(",\"cut_off\":true"));
+            line.extend_from_slice(b",\"cut_off\":true");
         }
-        let elapsed_ms = self.started.elapsed().as_secs_f64() * 1000.0;
-        let bytes_in = self.notes.bytes_in.load(Ordering::Relaxed);
-        put(line, format_args!(",\"elapsed_ms\":{elapsed_ms:.3},\"bytes_in\":{bytes_in}"));
-        put(line, format_args!(",\"bytes_out\":{},\"address\":\"{}\"", self.bytes_out, self.address));
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        line.extend_from_slice(b",\"elapsed_ms\":");
+        put_number(line, micros / 1000);
+        line.push(b'.');
+        put_padded(line, micros % 1000, 3);
+        line.extend_from_slice(b",\"bytes_in\":");
+        put_number(line, self.notes.bytes_in.load(Ordering::Relaxed));
+        line.extend_from_slice(b",\"bytes_out\":");
+        put_number(line, self.bytes_out);
+        put(line, format_args!(",\"address\":\"{}\"", self.address));
         // The id is of letters, digits and three signs: see `answer::request_id`.
-        put(line, format_args!(",\"request_id\":\"{}\"", self.request_id.to_str().unwrap_or_default()));
+        line.extend_from_slice(b",\"request_id\":\"");
+        line.extend_from_slice(self.request_id.as_bytes());
+        line.push(b'"');
         if let Some(user) = self.notes.user.get() {
-            put(line, format_args!(",\"user\":\"{user}\""));
+            line.extend_from_slice(b",\"user\":\"");
+            line.extend_from_slice(user.hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]).as_bytes());
+            line.push(b'"');
         }
         if let Some(agent) = self.agent.as_ref().filter(|agent| !secrets::holds_any(agent.as_bytes())) {
-            put(line, format_args!(",\"user_agent\":"));
+            line.extend_from_slice(b",\"user_agent\":");
             put_text(line, cut(&String::from_utf8_lossy(agent.as_bytes()), AGENT_LENGTH_MAX));
         }
         if let Some(refused) = self.notes.decision().filter(|decision| !decision.allowed) {
             put(line, format_args!(",\"limited\":\"{}\"", refused.lane.name()));
         }
-        put(line, format_args!(",\"protocol\":\"{:?}\"}}\n", self.version));
+        line.extend_from_slice(b",\"protocol\":\"");
+        line.extend_from_slice(protocol(self.version).as_bytes());
+        line.extend_from_slice(b"\"}\n");
     }
 }
 
@@ -258,16 +277,59 @@ impl Drop for Record {
         self.meters.in_flight.decrement(1.0);
         self.meters.count(self.told());
         let served = self.notes.served().map_or(&self.meters.other, |served| &**served);
-        served.duration.record(self.started.elapsed().as_secs_f64());
+        let elapsed = self.started.elapsed();
+        served.duration.record(elapsed.as_secs_f64());
         let is_quiet = PROBES.contains(&self.uri.path()) && self.status == Some(StatusCode::OK);
         if is_quiet || !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             return;
         }
         LINE.with_borrow_mut(|line| {
             line.clear();
-            self.write(line);
+            self.write(line, elapsed);
             telemetry::log_line(line);
         });
+    }
+}
+
+thread_local! {
+    /// A second since 1970, and how it is written: most lines are of the same second as the line before.
+    static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+}
+
+/// Appends a time as RFC 3339 has it, with microseconds.
+fn put_time(line: &mut Vec<u8>, at: Timestamp) {
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != at.as_second() {
+            *second = at.as_second();
+            *text = at.strftime("%Y-%m-%dT%H:%M:%S.").to_string();
+        }
+        line.extend_from_slice(text.as_bytes());
+    });
+    put_padded(line, u64::try_from(at.subsec_microsecond()).unwrap_or(0), 6);
+    line.push(b'Z');
+}
+
+/// Appends a number in decimal digits.
+fn put_number(line: &mut Vec<u8>, number: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Appends a number with zeros in front, in so many digits at least.
+fn put_padded(line: &mut Vec<u8>, number: u64, digits: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(number);
+    line.extend(std::iter::repeat_n(b'0', digits.saturating_sub(text.len())));
+    line.extend_from_slice(text.as_bytes());
+}
+
+/// The name of a version of HTTP.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/3.0",
     }
 }
 
@@ -347,17 +409,17 @@ impl HttpBody for CountedBody {
 struct RecordedBody {
     record: Record,
     /// `None` only while it is dropped.
-    body: Option<Body>,
+    body: Option<Content>,
 }
 
 impl HttpBody for RecordedBody {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Self { record, body } = &mut *self;
         let Some(body) = body else { return Poll::Ready(None) };
         let notes = Arc::clone(&record.notes);

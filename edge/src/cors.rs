@@ -5,13 +5,9 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::Request,
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::{body::Body, extract::Request};
 use http::{
-    HeaderMap, HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -20,7 +16,11 @@ use http::{
 };
 use mesh::status::Refusal;
 
-use crate::{gate::DOMAIN, refusal};
+use crate::{
+    gate::DOMAIN,
+    refusal,
+    routes::{Content, Routes, own},
+};
 
 /// The request headers that the gateway reads, and that pages may set therefore.
 const REQUEST_HEADERS: &str = "accept, accept-language, authorization, connect-accept-encoding, \
@@ -90,15 +90,15 @@ impl Page {
     }
 
     /// Lets a request through as far as its origin may go.
-    pub(crate) async fn pass(&self, request: Request, next: Next) -> Response {
+    pub(crate) async fn pass(&self, request: Request, routes: &Routes) -> Response<Content> {
         match (self.is_preflight, self.is_listed) {
-            (false, _) => next.run(request).await,
+            (false, _) => routes.answer(request).await,
             // The route answers OPTIONS with its methods.
-            (true, true) => preflight(next.run(request).await.headers().get(ALLOW)),
+            (true, true) => own(preflight(routes.answer(request).await.headers().get(ALLOW))),
             (true, false) => {
                 let why = "pages of this origin may not call the gateway";
                 let status = Refusal::PermissionDenied.status(DOMAIN, "ORIGIN_NOT_ALLOWED", why);
-                refusal::of(StatusCode::FORBIDDEN, &status, request.extensions())
+                own(refusal::of(StatusCode::FORBIDDEN, &status, request.extensions()))
             }
         }
     }
@@ -125,15 +125,17 @@ pub(crate) fn is_preflight(request: &Request) -> bool {
 }
 
 /// The answer to a pre-flight, with the methods that the route has.
-fn preflight(allow: Option<&HeaderValue>) -> Response {
+fn preflight(allow: Option<&HeaderValue>) -> Response<Body> {
     let methods = allow.cloned().unwrap_or(WITHOUT_ROUTE);
-    let mut headers = HeaderMap::new();
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS);
     headers.append(VARY, HeaderValue::from_static("access-control-request-method"));
     headers.append(VARY, HeaderValue::from_static("access-control-request-headers"));
-    (StatusCode::NO_CONTENT, headers).into_response()
+    answer
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod hygiene;
 pub mod limiter;
 mod openapi;
 mod refusal;
+mod routes;
 mod security_headers;
 mod served;
 pub mod session;
@@ -23,9 +24,10 @@ pub mod upstreams;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request, http::StatusCode, middleware, routing::get};
+use axum::{extract::Request, http::StatusCode, routing::get};
 use diesel_migrations::EmbeddedMigrations;
 use mesh::{
+    accept::Handler,
     health::Readiness,
     run::{App, Context, Service},
     token::Verifier,
@@ -33,10 +35,12 @@ use mesh::{
 
 pub use crate::config::Config;
 use crate::{
+    answer::Gateway,
     cors::Origins,
     csrf::{Csrf, Keys},
     gate::PolicyGate,
     limiter::Limiter,
+    routes::Routes,
     session::Sessions,
     upstreams::Upstreams,
 };
@@ -69,27 +73,29 @@ impl Service for Edge {
         let browsers = &context.config.browsers;
         let keys = browsers.csrf_keys.as_deref().map_or_else(|| Ok(Keys::random()), Keys::load)?;
         let csrf = Csrf::new(Origins::new(&browsers.origins), keys);
-        Ok(App::Public(router(&context, limiter, Sessions::new(csrf))?, context.config.public.clone()))
+        Ok(App::Public(handler(&context, limiter, Sessions::new(csrf))?, context.config.public.clone()))
     }
 }
 
-fn router(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) -> anyhow::Result<Router> {
+fn handler(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions) -> anyhow::Result<Handler> {
     let config = &context.config;
     let gate = PolicyGate::new(context.verifier.clone(), Arc::clone(&limiter), sessions);
     let upstreams = Upstreams::start(context, gate)?;
-    let documented = Arc::clone(&upstreams);
     let keys = config.checks_tokens().then(|| context.verifier.clone());
     let readiness = context.readiness.clone();
-    Ok(Router::new()
-        .merge(openapi::routes(move || documented.serving().transcoder.openapi()))
+    let documented = Arc::clone(&upstreams);
+    let pages = openapi::routes(move || documented.serving().transcoder.openapi())
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || ready(keys.as_ref(), &readiness)))
         .method_not_allowed_fallback(async |request: Request| {
             refusal::method_not_allowed(request.extensions())
-        })
-        .fallback_service(upstreams.routes())
-        // One layer: each more would copy the rest of the stack to the heap on every request.
-        .layer(middleware::from_fn_with_state(answer::Settings::of(config, limiter), answer::layer)))
+        });
+    let paths = openapi::paths().chain(["/healthz", "/readyz"]).collect();
+    let gateway = Arc::new(Gateway::new(config, limiter, Routes::new(pages, paths, upstreams)));
+    Ok(Handler::new(move |request| {
+        let gateway = Arc::clone(&gateway);
+        async move { gateway.answer(request).await }
+    }))
 }
 
 fn ready(keys: Option<&Verifier>, readiness: &Readiness) -> (StatusCode, String) {

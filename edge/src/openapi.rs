@@ -72,6 +72,11 @@ pub(crate) fn routes(document: impl Fn() -> Bytes + Clone + Send + Sync + 'stati
     )
 }
 
+/// The paths that they answer to.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    std::iter::once("/openapi.json").chain(docs::FILES.into_iter().map(|(path, ..)| path))
+}
+
 fn notes(method: &Method) -> Notes {
     // A service without a policy checks its callers itself, if anybody does.
     let Some(policy) = Policy::of(method.path()) else { return Notes::default() };

@@ -25,7 +25,7 @@ pub(crate) const TOO_MANY: &str = "too many calls; slow down";
 const TOO_MANY_AT_ONCE_WAIT: Duration = Duration::from_secs(1);
 
 /// 429 with the time to wait, in the place of another answer. To a client of gRPC or gRPC-Web it is a status in the place that theirs have.
-pub(crate) fn too_many(wait: Duration, instead_of: &Response) -> Response {
+pub(crate) fn too_many<B>(wait: Duration, instead_of: &http::Response<B>) -> Response {
     later("RATE_LIMITED", TOO_MANY, wait, instead_of.headers())
 }
 

@@ -9,18 +9,20 @@ use http::{
 };
 
 /// Those that are the same on every answer.
-const ALWAYS: [(HeaderName, &str); 6] = [
-    (STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("x-frame-options"), "DENY"),
+static ALWAYS: [(HeaderName, HeaderValue); 6] = [
+    (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("x-frame-options"), HeaderValue::from_static("DENY")),
 ];
 
 /// Those that a page of the gateway's own may have different.
-const UNLESS_SET: [(HeaderName, &str); 2] =
-    [(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"), (CACHE_CONTROL, "no-store")];
+static UNLESS_SET: [(HeaderName, HeaderValue); 2] = [
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
 
 /// How many headers may still come after them: the request id, and what the server adds.
 const MORE: usize = 4;
@@ -29,11 +31,11 @@ const MORE: usize = 4;
 pub(crate) fn apply(headers: &mut HeaderMap) {
     // At once, rather than by growing again and again.
     headers.reserve(ALWAYS.len() + UNLESS_SET.len() + MORE);
-    for (name, value) in ALWAYS {
-        headers.insert(name, HeaderValue::from_static(value));
+    for (name, value) in &ALWAYS {
+        headers.insert(name, value.clone());
     }
-    for (name, value) in UNLESS_SET {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    for (name, value) in &UNLESS_SET {
+        headers.entry(name).or_insert_with(|| value.clone());
     }
     headers.remove(SERVER);
 }

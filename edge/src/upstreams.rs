@@ -11,12 +11,10 @@ mod reflection;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
-use axum::extract::Request;
 use bytes::Bytes;
 use mesh::client::{Channel, Options, Security, Target};
 use mesh::config::TargetConfig;
@@ -24,7 +22,6 @@ use mesh::health::Readiness;
 use mesh::run::Context;
 use mesh::tls::{TlsClient, TlsClientFiles};
 use proto::policy::Method as Policy;
-use tower::Service;
 use transcoder::{Builder, Transcoder};
 
 use self::descriptors::Version;
@@ -146,13 +143,8 @@ impl Upstreams {
     }
 
     /// What is served now.
-    pub(crate) fn serving(&self) -> Arc<Serving> {
-        self.serving.load_full()
-    }
-
-    /// The service that answers by whatever routes there are when a request comes.
-    pub(crate) fn routes(self: &Arc<Self>) -> Routes {
-        Routes(Arc::clone(self))
+    pub(crate) fn serving(&self) -> arc_swap::Guard<Arc<Serving>> {
+        self.serving.load()
     }
 
     fn tell_readiness(&self, readiness: &Readiness) {
@@ -406,25 +398,5 @@ fn check_access(upstream: &Upstream, methods: &[String]) -> anyhow::Result<()> {
             Some(path) => bail!("`{name}.access` cannot be open: the method `{path}` has a policy"),
             None => Ok(()),
         },
-    }
-}
-
-/// The routes as they are when a request comes: see [`Upstreams::routes`].
-#[derive(Clone)]
-pub(crate) struct Routes(Arc<Upstreams>);
-
-impl Service<Request> for Routes {
-    type Response = <Transcoder as Service<Request>>::Response;
-    type Error = <Transcoder as Service<Request>>::Error;
-    type Future = <Transcoder as Service<Request>>::Future;
-
-    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        // The request holds on to what it begins with.
-        let mut transcoder = self.0.serving.load().transcoder.clone();
-        transcoder.call(request)
     }
 }

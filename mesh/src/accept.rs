@@ -10,6 +10,7 @@
 mod activity;
 mod answers;
 mod connection;
+mod handler;
 mod head;
 mod limits;
 mod networks;
@@ -26,7 +27,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use futures::FutureExt as _;
 use metrics::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::answers::UntilSent;
 use self::connection::Connection;
+pub use self::handler::Handler;
 pub use self::limits::Limits;
 use self::networks::Open;
 pub use self::networks::{Place, Places, network};
@@ -132,11 +133,12 @@ impl Listener {
 pub async fn serve(
     listener: Listener,
     transport: impl Into<Transport>,
-    service: Router,
+    handler: impl Into<Handler>,
     limits: Limits,
     shutdown: impl Into<Shutdown>,
 ) {
-    let (transport, Shutdown { announced, stop }) = (transport.into(), shutdown.into());
+    let (transport, handler) = (transport.into(), handler.into());
+    let Shutdown { announced, stop } = shutdown.into();
     let socket = listener.socket;
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let limits = Arc::new(limits);
@@ -146,7 +148,7 @@ pub async fn serve(
     let serve_one = |connections: &mut JoinSet<()>, (stream, peer, permit): Accepted| {
         let connection = Connection {
             peer: PeerAddr(peer),
-            service: service.clone(),
+            handler: handler.clone(),
             limits: Arc::clone(&limits),
             open: Arc::clone(&open),
             announced: Arc::clone(&closing),

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jiff::{SignedDuration, Timestamp, TimestampRound, Unit};
+use jiff::{SignedDuration, Timestamp};
 
 /// Where the time comes from. Cheap to clone; clones share one time.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Clock {
 }
 
 fn to_micros(at: Timestamp) -> Timestamp {
-    at.round(TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc)).unwrap_or(at)
+    Timestamp::new(at.as_second(), at.subsec_nanosecond() / 1000 * 1000).unwrap_or(at)
 }
 
 /// The protobuf form of a time.

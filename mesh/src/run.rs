@@ -5,7 +5,6 @@
 use std::{ffi::OsString, future::Future, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use axum::Router;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use diesel_migrations::EmbeddedMigrations;
 use proto::identity::v1::{GetJwksRequest, discovery_service_client::DiscoveryServiceClient};
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
-    accept::{self, Limits, Listener, Shutdown, Transport},
+    accept::{self, Handler, Limits, Listener, Shutdown, Transport},
     admin::Admin,
     client::{Channel, Options, Target},
     clock::Clock,
@@ -62,7 +61,7 @@ pub enum App {
     /// gRPC to peers over mTLS, behind the layers of [`crate::server`].
     Mesh(Routes),
     /// HTTP to the world: the app brings its own layers, and answers requests that come with an [`accept::Violation`].
-    Public(Router, PublicConfig),
+    Public(Handler, PublicConfig),
 }
 
 /// What a service is given to start with.
@@ -330,21 +329,21 @@ async fn serve<S: Service>(
     tasks: Tasks,
 ) -> anyhow::Result<Running> {
     let (reporter, health) = health::service().await;
-    let (router, transport, limits) = match app {
+    let (handler, transport, limits) = match app {
         App::Mesh(routes) => {
             let router = server::stack(routes, health.clone(), conditions.verifier.clone());
             (
-                router,
+                Handler::from(router),
                 Transport::Mutual(identity.context("peers are served with a workload certificate")?),
                 Limits::default(),
             )
         }
-        App::Public(router, public) => {
+        App::Public(handler, public) => {
             let transport = public.transport().context("load the public certificate")?;
             if let Transport::Public(certificate) = &transport {
                 tasks.spawn(until(tasks.stop_token(), certificate.clone().watch()));
             }
-            (router, transport, public.limits())
+            (handler, transport, public.limits())
         }
     };
     let bind = |what: &'static str, at: SocketAddr| {
@@ -375,7 +374,7 @@ async fn serve<S: Service>(
     let serving = accept::serve(
         calls,
         transport,
-        router,
+        handler,
         limits,
         Shutdown { announced: stop.clone(), stop: stop_accepting.clone() },
     );

@@ -16,7 +16,7 @@ use crate::{
     RunArguments,
     load::{self, Prepared},
     platform::Platform,
-    report::{Report, Sample},
+    report::{Figure, Report, Sample, print_figures},
     upstream,
 };
 
@@ -206,6 +206,9 @@ async fn measure(arguments: &RunArguments, directory: &Path) -> anyhow::Result<(
         }
     }
 
+    let measurements = gateways.len() * (SCENARIOS.len() + usize::from(!arguments.no_latency)) + 2;
+    let whole = duration * u32::try_from(measurements * arguments.rounds)?;
+    eprintln!("{} rounds, {} minutes", arguments.rounds, whole.as_secs().div_ceil(60));
     let mut report = Report::new(
         gateways.iter().map(|gateway| gateway.name.clone()).collect(),
         &SCENARIOS.map(|scenario| scenario.name),
@@ -238,10 +241,25 @@ async fn measure(arguments: &RunArguments, directory: &Path) -> anyhow::Result<(
     }
     report.print();
     drop(gateways);
-    match &arguments.edge {
-        Some(edge) => pipeline(arguments, directory, &this, edge).await,
-        None => Ok(()),
-    }
+    let Some(edge) = &arguments.edge else { return Ok(()) };
+    let mut figures = figures(&report);
+    figures.extend(pipeline(arguments, directory, &this, edge).await?);
+    print_figures(&figures);
+    Ok(())
+}
+
+/// What is asked of the edge in front of any service: spec/edge.md, section 3.
+fn figures(report: &Report) -> Vec<Figure> {
+    // What CPU time may be of Envoy's, by scenario: at most, and aimed at.
+    const COSTS: [(f64, f64); SCENARIOS.len()] = [(0.27, 0.20), (0.14, 0.10), (0.32, 0.27), (0.10, 0.06)];
+    let figure = |name, measured, (must, aim)| Some(Figure { name, measured: measured?, must, aim });
+    let costs = SCENARIOS.iter().zip(COSTS).enumerate().map(|(index, (scenario, bounds))| {
+        figure(format!("CPU, {}, × Envoy", scenario.name), report.cost_ratio(index, "edge"), bounds)
+    });
+    let latency = "added latency, p99 at 70 % of saturation, × Envoy".to_owned();
+    let latency = figure(latency, report.latency_ratio("edge"), (0.5, 0.3));
+    let memory = figure("resident memory under load, MB".to_owned(), report.resident("edge"), (20.0, 14.0));
+    costs.chain([latency, memory]).flatten().collect()
 }
 
 /// The edge with everything that it does for the platform, and the transcoder alone, in front of the same service.
@@ -250,7 +268,7 @@ async fn pipeline(
     directory: &Path,
     this: &Path,
     edge: &Path,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Figure>> {
     let file = directory.join("platform.json");
     let flags = ["platform".to_owned(), file.display().to_string()];
     let nowhere = free_address()?;
@@ -295,7 +313,9 @@ async fn pipeline(
         }
     }
     report.print();
-    Ok(())
+    let measured = report.cost_ratio(0, "whole edge");
+    let name = "CPU, whole pipeline, × bare transcoding".to_owned();
+    Ok(measured.map(|measured| Figure { name, measured, must: 1.25, aim: 1.15 }))
 }
 
 fn platform_flags(address: SocketAddr, platform: &Platform) -> anyhow::Result<Vec<String>> {

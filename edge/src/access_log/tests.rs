@@ -19,7 +19,7 @@ fn record(uri: &str) -> Record {
 
 fn line(record: &Record) -> Value {
     let mut line = Vec::new();
-    record.write(&mut line);
+    record.write(&mut line, record.started.elapsed());
     assert_eq!(line.pop(), Some(b'\n'));
     assert!(!line.contains(&b'\n'));
     assert!(!line.windows(6).any(|bytes| bytes == b"secret"), "{}", String::from_utf8_lossy(&line));
@@ -87,7 +87,7 @@ fn streamed(code: Code, broken: bool) -> RecordedBody {
     });
     let mut record = record("/");
     record.status = Some(StatusCode::OK);
-    RecordedBody { record, body: Some(Body::from_stream(pieces)) }
+    RecordedBody { record, body: Some(Content::Right(Body::from_stream(pieces))) }
 }
 
 /// Reads up to `pieces` pieces.
@@ -123,7 +123,7 @@ async fn a_stream_that_its_client_left_is_logged_as_it_says_itself() {
 #[test]
 fn a_refused_call_says_by_which_limit() {
     let record = record("/");
-    let reset = std::time::Duration::from_secs(1);
+    let reset = Duration::from_secs(1);
     record.notes.decided(Decision {
         class: Lane::Credentials,
         lane: Lane::Credentials,
@@ -154,4 +154,14 @@ fn a_path_with_a_redacted_value_is_not_logged() {
     record.notes.routed(Arc::new(Served::new("/a.B/C".to_owned(), false)));
     let line = line(&record);
     assert_eq!((&line["rpc"], &line["path"]), (&json!("/a.B/C"), &Value::Null));
+}
+
+#[test]
+fn a_time_is_written_with_six_digits_of_a_second() {
+    for text in ["2026-11-21T09:08:07.000120Z", "2026-11-21T09:08:07.900000Z", "2026-12-01T00:00:00.000000Z"]
+    {
+        let mut line = Vec::new();
+        put_time(&mut line, text.parse().unwrap());
+        assert_eq!(line, text.as_bytes());
+    }
 }

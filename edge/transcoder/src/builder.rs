@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use prost_reflect::DescriptorPool;
-use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt as _};
 
 use crate::body::BoxError;
@@ -21,9 +21,11 @@ use crate::route::rule::{self, BodyRule, Route};
 use crate::service::{Entry, Shared, Transcoder};
 use crate::table::Tables;
 
-/// A service upstream, whatever its type.
-pub(crate) type Upstream =
-    BoxCloneSyncService<Request<tonic::body::Body>, Response<tonic::body::Body>, BoxError>;
+/// A service upstream, whatever its type: what begins a call.
+pub(crate) type Upstream = Arc<dyn Fn(Request<tonic::body::Body>) -> Called + Send + Sync>;
+
+/// An upstream's answer, still to come.
+type Called = BoxFuture<'static, Result<Response<tonic::body::Body>, BoxError>>;
 
 /// What is wrong with a descriptor set or with what is asked of it.
 #[derive(Debug, thiserror::Error)]
@@ -141,10 +143,14 @@ impl Builder {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let erased = upstream
-            .map_response(|response: Response<B>| response.map(tonic::body::Body::new))
-            .map_err(Into::into);
-        self.upstreams.push((service.into(), BoxCloneSyncService::new(erased)));
+        let call = move |request| -> Called {
+            let answer = upstream.clone().oneshot(request);
+            Box::pin(async move {
+                let response = answer.await.map_err(Into::into)?;
+                Ok(response.map(tonic::body::Body::new))
+            })
+        };
+        self.upstreams.push((service.into(), Arc::new(call)));
         self
     }
 

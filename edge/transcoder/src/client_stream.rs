@@ -64,7 +64,7 @@ where
         let inspected = &message[PREFIX_LEN..];
         upstream::admit_message(shared, place.entry, parts, &admission, inspected).await?;
         let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
-        let response = upstream::call(place.entry, &admission, deadline, message).await?;
+        let response = upstream::call(place.entry, admission.metadata, deadline, message).await?;
         return answer::give(ask, response, None, answered).await;
     }
     let form = form(shared, place, parts, body.is_end_stream())?;
@@ -82,7 +82,7 @@ where
     };
     let entry = place.entry;
     let work = async {
-        let response = upstream::call(entry, &admission, deadline, body).await?;
+        let response = upstream::call(entry, admission.metadata, deadline, body).await?;
         answer::give(ask, response, Some(end), answered).await
     };
     link.watch(work).await

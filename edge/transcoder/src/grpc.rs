@@ -268,15 +268,19 @@ pub(crate) fn client_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Bo
 
 /// The header for a timeout, in the finest unit that holds it in eight digits, rounded down.
 pub(crate) fn timeout_value(timeout: Duration) -> Option<HeaderValue> {
-    const LIMIT: u128 = 100_000_000;
-    let text = if timeout.as_micros() < LIMIT {
-        format!("{}u", timeout.as_micros())
-    } else if timeout.as_millis() < LIMIT {
-        format!("{}m", timeout.as_millis())
-    } else {
-        format!("{}S", timeout.as_secs().min(99_999_999))
+    const LIMIT: u64 = 100_000_000;
+    let in_units = |units: u128| u64::try_from(units).ok().filter(|units| *units < LIMIT);
+    let (amount, unit) = match (in_units(timeout.as_micros()), in_units(timeout.as_millis())) {
+        (Some(micros), _) => (micros, b'u'),
+        (None, Some(millis)) => (millis, b'm'),
+        (None, None) => (timeout.as_secs().min(LIMIT - 1), b'S'),
     };
-    HeaderValue::from_str(&text).ok()
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(amount).as_bytes();
+    let mut text = BytesMut::with_capacity(digits.len() + 1);
+    text.extend_from_slice(digits);
+    text.extend_from_slice(&[unit]);
+    HeaderValue::from_maybe_shared(text.freeze()).ok()
 }
 
 /// Whether a header of the host may go upstream: not what belongs to the connection or to gRPC itself.

@@ -182,7 +182,8 @@ where
 {
     let (parts, body) = request.into_parts();
     if let Some(protocol) = protocol::of(&shared, &parts) {
-        return protocol::serve(shared, protocol, parts, body).await;
+        // Aside, so that the future of REST calls is no larger than it has to be.
+        return Box::pin(protocol::serve(shared, protocol, parts, body)).await;
     }
     let head = parts.method == http::Method::HEAD;
     let request_id = parts.extensions.get::<RequestId>();
@@ -198,7 +199,7 @@ where
             let route = &shared.routes[rule];
             let entry = &shared.entries[route.method];
             let place = Place { rule, route, entry, segments: &segments, verb };
-            let mut answered = HeaderMap::new();
+            let mut answered = HeaderMap::with_capacity(ANSWER_HEADERS);
             let work = call(&shared, &place, &parts, body, &mut answered);
             match leaving::watch(&shared, entry, work).await {
                 Ok(response) => response,
@@ -235,6 +236,9 @@ pub(crate) struct Place<'a> {
     /// Whether the last segment ends with a verb, which is no part of a variable.
     pub(crate) verb: bool,
 }
+
+/// For how many headers of an answer there is room from the start: a few of ours, and those that a gateway around us may add.
+const ANSWER_HEADERS: usize = 20;
 
 enum Routed {
     Answer(Response<Body>),
@@ -336,7 +340,7 @@ where
         .map_err(|fault| Problem::violation(&fault))?;
     upstream::admit_message(shared, entry, parts, &admission, &message[grpc::PREFIX_LEN..]).await?;
     let message = tonic::body::Body::new(Full::new(Bytes::from(message)));
-    let response = upstream::call(entry, &admission, deadline, message).await?;
+    let response = upstream::call(entry, admission.metadata, deadline, message).await?;
     answer::give(ask, response, None, answered).await
 }
 

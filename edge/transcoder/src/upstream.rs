@@ -1,13 +1,16 @@
 //! The call behind every protocol in front: who may make it, with what metadata, until when.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, TE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use tokio::time::Instant;
+use tokio::task::unconstrained;
+use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Code;
-use tower::ServiceExt as _;
 
 use crate::error::Problem;
 use crate::gate::Admission;
@@ -49,24 +52,24 @@ pub(crate) fn deadline(client: Option<Duration>, admission: &Admission) -> Optio
     timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
-/// Calls the method with `body`, which is gRPC frames, none of them compressed.
+/// Calls the method with the metadata of its [`Admission`] and with `body`, which is gRPC frames, none of them compressed.
 ///
 /// # Errors
 ///
 /// 503 when the upstream cannot be reached, 504 at the deadline.
 pub(crate) async fn call(
     entry: &Entry,
-    admission: &Admission,
+    metadata: HeaderMap,
     deadline: Option<Instant>,
     body: tonic::body::Body,
 ) -> Result<Response<tonic::body::Body>, Box<Problem>> {
-    send(entry, deadline, request(entry, admission, deadline, body)).await
+    send(entry, deadline, request(entry, metadata, deadline, body)).await
 }
 
 /// The request of [`call`], for protocols that have more to say than it does.
 pub(crate) fn request(
     entry: &Entry,
-    admission: &Admission,
+    metadata: HeaderMap,
     deadline: Option<Instant>,
     body: tonic::body::Body,
 ) -> Request<tonic::body::Body> {
@@ -75,10 +78,11 @@ pub(crate) fn request(
     *request.uri_mut() = entry.method.uri();
     *request.version_mut() = http::Version::HTTP_2;
     let headers = request.headers_mut();
-    for (name, value) in &admission.metadata {
-        if grpc::forwardable(name.as_str()) {
-            headers.append(name, value.clone());
-        }
+    if metadata.keys().all(|name| grpc::forwardable(name.as_str())) {
+        *headers = metadata;
+    } else {
+        let forwarded = metadata.iter().filter(|(name, _)| grpc::forwardable(name.as_str()));
+        headers.extend(forwarded.map(|(name, value)| (name.clone(), value.clone())));
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -103,8 +107,7 @@ pub(crate) async fn deliver(
     entry: &Entry,
     request: Request<tonic::body::Body>,
 ) -> Result<Response<tonic::body::Body>, Box<Problem>> {
-    let upstream = entry.upstream.clone();
-    upstream.oneshot(request).await.map_err(|error| {
+    (entry.upstream)(request).await.map_err(|error| {
         // A channel of tonic has a timer of its own for the same deadline.
         let first: &(dyn std::error::Error + 'static) = &*error;
         let mut causes = std::iter::successors(Some(first), |error| error.source());
@@ -145,12 +148,22 @@ pub(crate) async fn within<T>(
     deadline: Option<Instant>,
     work: impl Future<Output = T>,
 ) -> Result<T, Box<Problem>> {
-    match deadline {
-        None => Ok(work.await),
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline, work).await.map_err(|_| Problem::deadline_exceeded())
+    let Some(deadline) = deadline else { return Ok(work.await) };
+    let mut work = pin!(work);
+    // Not made for what is there already, as the end of a small answer is when its beginning has come.
+    let mut timer = pin!(None::<Sleep>);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(Ok(done));
         }
-    }
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline)));
+        }
+        let Some(timer) = timer.as_mut().as_pin_mut() else { return Poll::Pending };
+        // Work that takes all of the task's turn must not keep the deadline from being seen.
+        Pin::new(&mut unconstrained(timer)).poll(cx).map(|()| Err(Problem::deadline_exceeded()))
+    })
+    .await
 }
 
 /// The chain of causes, for the host's log.

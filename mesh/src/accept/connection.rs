@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Overdue};
+use super::handler::Handler;
 use super::networks::{Open, OpenConnection};
 use super::preface::{Prefixed, Protocol, detect};
 use super::requests::Requests;
@@ -49,7 +49,7 @@ const STOPPED_HANDSHAKE_GRACE: Duration = Duration::from_millis(500);
 /// What a connection needs of its listener.
 pub(super) struct Connection {
     pub(super) peer: PeerAddr,
-    pub(super) service: Router,
+    pub(super) handler: Handler,
     pub(super) limits: Arc<Limits>,
     pub(super) open: Arc<Open>,
     pub(super) announced: Arc<AtomicBool>,
@@ -136,11 +136,11 @@ impl Connection {
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { peer, service, limits, open, announced, stop } = self;
+        let Self { peer, handler, limits, open, announced, stop } = self;
         let wire = Wire::new(stream, protocol, Arc::clone(&activity), Arc::clone(&limits), open);
         let mutual_tls = workload.is_some();
         let requests = Requests {
-            service,
+            handler,
             peer,
             workload,
             activity: Arc::clone(&activity),

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
@@ -16,17 +15,17 @@ use http::{HeaderValue, Request, Response, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tower::ServiceExt as _;
 
 use super::activity::Activity;
 use super::answers::{Answer, Flight};
+use super::handler::Handler;
 use super::violation::Violation;
 use super::{Limits, PeerAddr};
 use crate::tls::Workload;
 
 /// What serves the requests of one connection.
 pub(super) struct Requests {
-    pub(super) service: Router,
+    pub(super) handler: Handler,
     pub(super) peer: PeerAddr,
     pub(super) workload: Option<Workload>,
     pub(super) activity: Arc<Activity>,
@@ -53,24 +52,22 @@ impl Requests {
         if let Some(workload) = &self.workload {
             request.extensions_mut().insert(workload.clone());
         }
-        let service = self.service.clone();
+        let handler = self.handler.clone();
         let answered_here = violation.filter(|_| !self.limits.app_answers_violations);
         let (announced, activity) = (Arc::clone(&self.announced), Arc::clone(&self.activity));
         async move {
             let flight = flight;
             activity.room().await;
             let answer = match answered_here {
-                Some(violation) => Ok(bare(violation)),
-                None => service.oneshot(request).await,
+                Some(violation) => bare(violation),
+                None => handler.answer(request).await,
             };
-            answer.map(|answer| {
-                let mut answer = flight.answer(answer);
-                let last = violation.is_some() || announced.load(Ordering::Relaxed) || activity.is_closing();
-                if http_1 && last {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                answer
-            })
+            let mut answer = flight.answer(answer);
+            let last = violation.is_some() || announced.load(Ordering::Relaxed) || activity.is_closing();
+            if http_1 && last {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(answer)
         }
     }
 }
@@ -109,6 +106,10 @@ fn authority_violation<B>(request: &Request<B>) -> Option<Violation> {
 
 /// The body of a request; one whose length is known must come at a rate. A stream may take its time, within the time of its call.
 fn limited(body: Incoming, limits: &Limits) -> Body {
+    if body.is_end_stream() {
+        // Which needs no memory.
+        return Body::empty();
+    }
     match body.size_hint().exact() {
         Some(length) if length > 0 && limits.min_body_rate > 0 => Body::new(Timed {
             body,

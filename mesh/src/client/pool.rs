@@ -21,6 +21,10 @@ const AVOIDED_FOR: Duration = Duration::from_secs(1);
 /// How old the addresses of a name may be when a call is made.
 const NAMES_GOOD_FOR: Duration = Duration::from_secs(5);
 
+/// How many calls in turn use one of the connections to an address before the next is used. What is asked for at the same time is written with one
+/// system call then, and answered with one; written to each connection in turn, every call would cost its own.
+const STREAK: usize = 16;
+
 pub(crate) struct Pool {
     service: Arc<str>,
     authorities: Vec<Authority>,
@@ -114,8 +118,10 @@ impl Pool {
                 self.open_aside(slot);
             }
         }
+        // Both go to the same place: neither is better before one is much busier.
+        let margin = if first.address == second.address { STREAK } else { 0 };
         let (slot, chosen) = match (one, other) {
-            (Some(one), Some(other)) if other.load() < one.load() => (second, Some(other)),
+            (Some(one), Some(other)) if other.load() + margin < one.load() => (second, Some(other)),
             (Some(one), _) => (first, Some(one)),
             (None, other) => (second, other),
         };
@@ -124,12 +130,10 @@ impl Pool {
             .or_else(|| slots.iter().find_map(|slot| Some((slot.address, slot.open_connection()?.place()?))))
     }
 
-    /// Two different places out of so many, if there are two.
+    /// Two different places out of so many, if there are two: at different addresses, if there are two of those.
     fn draw(&self, slots: usize) -> Option<(usize, usize)> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let first = turn.checked_rem(slots)?;
-        let step = if slots > 1 { 1 + (turn / slots) % (slots - 1) } else { 0 };
-        Some((first, (first + step) % slots))
+        drawn(turn, slots / self.per_address, self.per_address)
     }
 
     /// Where to send a call, but not to the address `last`, which has just failed: to an open connection that takes it, or else to one that may be
@@ -256,6 +260,20 @@ impl Pool {
     }
 }
 
+/// What [`Pool::draw`] gives in this turn.
+fn drawn(turn: usize, addresses: usize, per_address: usize) -> Option<(usize, usize)> {
+    let address = turn.checked_rem(addresses)?;
+    let nth = turn / (addresses * STREAK) % per_address;
+    let first = address * per_address + nth;
+    let second = if addresses > 1 {
+        let step = 1 + turn / addresses % (addresses - 1);
+        (address + step) % addresses * per_address + nth
+    } else {
+        (nth + 1) % per_address
+    };
+    Some((first, second))
+}
+
 impl Names {
     fn looked_up(&self) -> Option<Instant> {
         *self.looked_up.lock().unwrap_or_else(PoisonError::into_inner)
@@ -315,4 +333,27 @@ fn literal_ip(authority: &Authority) -> Option<IpAddr> {
 
 fn literal(authority: &Authority) -> Option<SocketAddr> {
     Some(SocketAddr::new(literal_ip(authority)?, authority.port_u16()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_spread_over_addresses_one_by_one_and_over_connections_by_streaks() {
+        let turns = |addresses, per_address, count| {
+            (0..count).map(|turn| drawn(turn, addresses, per_address).unwrap()).collect::<Vec<_>>()
+        };
+        let one_address = turns(1, 2, 2 * STREAK);
+        assert!(one_address[..STREAK].iter().all(|drawn| *drawn == (0, 1)), "{one_address:?}");
+        assert!(one_address[STREAK..].iter().all(|drawn| *drawn == (1, 0)), "{one_address:?}");
+
+        let three_addresses = turns(3, 2, 3 * STREAK);
+        for (turn, (first, second)) in three_addresses.iter().enumerate() {
+            assert_eq!(first / 2, turn % 3);
+            assert_ne!(first / 2, second / 2, "the other is at another address");
+        }
+        assert_eq!(turns(1, 1, 2), [(0, 0), (0, 0)]);
+        assert_eq!(drawn(0, 0, 2), None);
+    }
 }

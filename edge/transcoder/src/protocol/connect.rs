@@ -123,7 +123,7 @@ async fn unary(
     let frame = turn::frame(shared, entry, form, compressed, message, limit, &admission.fields)?;
     upstream::admit_message(shared, entry, parts, admission, &frame[PREFIX_LEN..]).await?;
     let frame = tonic::body::Body::new(Full::new(Bytes::from(frame)));
-    let response = upstream::call(entry, admission, deadline, frame).await?;
+    let response = upstream::call(entry, admission.metadata.clone(), deadline, frame).await?;
     let (headers, mut messages) = Messages::new(response, shared.settings.reply_bytes_max)?;
     upstream::answered(shared, entry, Naming::Plain, &headers, answered);
     let reply = within(deadline, one_reply(&mut messages)).await.and_then(|reply| reply);

@@ -78,7 +78,7 @@ impl Call<'_> {
     ) -> Result<Opened, Box<Problem>> {
         let Call { shared, index, parts, admission, deadline, fault } = self;
         let entry = &shared.entries[index];
-        let mut request = upstream::request(entry, &admission, deadline, body);
+        let mut request = upstream::request(entry, admission.metadata, deadline, body);
         encodings.put(request.headers_mut());
         let mut timer = Timer::at(deadline);
         let sent = timer.bound(upstream::deliver(entry, request)).await;
