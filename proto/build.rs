@@ -8,10 +8,11 @@ use anyhow::{Context as _, bail};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, Value};
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "jetway/type/money.proto",
     "jetway/mesh/v1/policy.proto",
     "jetway/identity/v1/identity.proto",
+    "jetway/identity/v1/token_status.proto",
     "jetway/bookings/v1/catalog.proto",
     "jetway/bookings/v1/flights.proto",
     "jetway/bookings/v1/bookings.proto",

@@ -80,15 +80,22 @@ impl PolicyGate {
             client.notes.signed_in(user);
         }
         decided(client, self.limiter.count(policy.rate, user, client.address).await)?;
+        let mut session_is_over = false;
         let claims = match verified {
             // A stale token must not keep anyone from signing in.
-            Err(_) if policy.access.public => None,
+            Err(error) if policy.access.public => {
+                session_is_over = error == TokenError::Revoked;
+                None
+            }
             outcome => outcome.map_err(auth::refusal)?,
         };
         auth::check(&policy.access, claims.as_deref(), None)?;
+        auth::check_freshness(policy, claims.as_deref(), &self.verifier)?;
         self.sessions.check(&credentials, request, claims.as_deref())?;
 
-        let token = credentials.headers(&request.headers).get(AUTHORIZATION).filter(|_| claims.is_some());
+        // Who signs out of a session that is over has what they want, and only its token tells.
+        let goes_along = claims.is_some() || session_is_over;
+        let token = credentials.headers(&request.headers).get(AUTHORIZATION).filter(|_| goes_along);
         let mut metadata = told(client, token);
         self.sessions.tell(method.service(), &credentials, request, &mut metadata)?;
         Ok(Admission {
@@ -130,7 +137,9 @@ impl PolicyGate {
                     TokenError::Malformed
                     | TokenError::UnknownKey
                     | TokenError::Invalid
-                    | TokenError::Expired,
+                    | TokenError::Expired
+                    | TokenError::Revoked
+                    | TokenError::Stale,
                 ),
                 _,
             ) => self.limiter.count_failed_token(client.address),

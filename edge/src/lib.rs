@@ -81,12 +81,12 @@ fn handler(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions)
     let config = &context.config;
     let gate = PolicyGate::new(context.verifier.clone(), Arc::clone(&limiter), sessions);
     let upstreams = Upstreams::start(context, gate)?;
-    let keys = config.checks_tokens().then(|| context.verifier.clone());
+    let verifier = config.checks_tokens().then(|| context.verifier.clone());
     let readiness = context.readiness.clone();
     let documented = Arc::clone(&upstreams);
     let pages = openapi::routes(move || documented.serving().transcoder.openapi())
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(async move || ready(keys.as_ref(), &readiness)))
+        .route("/readyz", get(async move || ready(verifier.as_ref(), &readiness)))
         .method_not_allowed_fallback(async |request: Request| {
             refusal::method_not_allowed(request.extensions())
         });
@@ -98,9 +98,8 @@ fn handler(context: &Context<Config>, limiter: Arc<Limiter>, sessions: Sessions)
     }))
 }
 
-fn ready(keys: Option<&Verifier>, readiness: &Readiness) -> (StatusCode, String) {
-    let no_keys = keys.is_some_and(|verifier| !verifier.has_keys()).then_some("no token keys yet");
-    match no_keys.or_else(|| readiness.unmet()) {
+fn ready(verifier: Option<&Verifier>, readiness: &Readiness) -> (StatusCode, String) {
+    match verifier.and_then(Verifier::waits_for).or_else(|| readiness.unmet()) {
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }

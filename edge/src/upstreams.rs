@@ -21,7 +21,7 @@ use mesh::config::TargetConfig;
 use mesh::health::Readiness;
 use mesh::run::Context;
 use mesh::tls::{TlsClient, TlsClientFiles};
-use proto::policy::Method as Policy;
+use proto::policy::{Method as Policy, TABLE};
 use transcoder::{Builder, Transcoder};
 
 use self::descriptors::Version;
@@ -88,13 +88,16 @@ pub(crate) struct Upstreams {
     print_defaults: bool,
 }
 
-/// The services of the contract that the world may reach, of one workload.
+/// The services of the contract that the world may reach, of one workload: not those that only other workloads may call.
 fn own_services(workload: &str) -> Vec<String> {
     let package = format!("jetway.{workload}.v1");
     let services = proto::descriptor_pool().services();
     services
         .filter(|service| service.package_name() == package)
         .map(|service| service.full_name().to_owned())
+        .filter(|service| {
+            TABLE.iter().any(|method| method.service() == service && method.access.is_for_users())
+        })
         .collect()
 }
 
@@ -398,5 +401,18 @@ fn check_access(upstream: &Upstream, methods: &[String]) -> anyhow::Result<()> {
             Some(path) => bail!("`{name}.access` cannot be open: the method `{path}` has a policy"),
             None => Ok(()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_services;
+
+    #[test]
+    fn services_that_only_workloads_may_call_have_no_route() {
+        let routed = own_services("identity");
+
+        assert!(routed.contains(&"jetway.identity.v1.AccountService".to_owned()));
+        assert!(!routed.contains(&"jetway.identity.v1.TokenStatusService".to_owned()), "{routed:?}");
     }
 }

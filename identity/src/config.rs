@@ -48,6 +48,8 @@ pub struct TokenConfig {
     pub refresh_idle_seconds: i64,
     /// How long a session lasts in any case.
     pub refresh_absolute_seconds: i64,
+    /// How often it is looked for what was revoked, in milliseconds: 10 to 1000.
+    pub revocation_poll_ms: u64,
 }
 
 impl TokenConfig {
@@ -96,6 +98,7 @@ impl Default for Config {
                 access_token_seconds: 900,
                 refresh_idle_seconds: 7 * 24 * 3600,
                 refresh_absolute_seconds: 30 * 24 * 3600,
+                revocation_poll_ms: 500,
             },
             password: PasswordConfig::default(),
         }
@@ -131,6 +134,9 @@ impl Configuration for Config {
                 "`tokens.refresh_absolute_seconds` must be at least `tokens.refresh_idle_seconds`, and at most 31622400"
                     .to_owned(),
             );
+        }
+        if !(10..=1000).contains(&self.tokens.revocation_poll_ms) {
+            problems.push("`tokens.revocation_poll_ms` must be 10 to 1000".to_owned());
         }
         let password = &self.password;
         if argon2::Params::new(password.memory_kib, password.iterations, password.parallelism, None).is_err()

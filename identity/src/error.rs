@@ -85,6 +85,9 @@ pub enum Error {
     /// A session's key is not one.
     #[error("session {0} is stored with a key that cannot be")]
     SessionCorrupt(SessionId),
+    /// An entry of the revocations cannot be read.
+    #[error("revocation {0} is stored in a state that cannot be")]
+    RevocationCorrupt(i64),
     /// The signing keys are stored in a state that cannot be.
     #[error("there is no signing key")]
     NoSigningKey,
@@ -146,6 +149,7 @@ impl From<Error> for Status {
             Error::Hash(HashError::Unusable)
             | Error::UserCorrupt(_)
             | Error::SessionCorrupt(_)
+            | Error::RevocationCorrupt(_)
             | Error::NoSigningKey
             | Error::Sealed(_)
             | Error::Sign(_)

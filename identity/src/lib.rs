@@ -4,7 +4,7 @@
 //! `service/sign_in.rs` turns it into an identifier and a [`domain::Password`]. `store::credentials` finds the hash, [`password`] compares on one of its
 //! own threads while no connection is held, and one transaction writes the session. [`signing`] signs the access token with a key
 //! that all replicas share; [`domain::RefreshToken`] computes the refresh token from the session's own key, which [`kek`] keeps
-//! encrypted. Errors become statuses in [`error`].
+//! encrypted. What ends a session or changes a role is told to every verifier of tokens by [`revocations`]. Errors become statuses in [`error`].
 //!
 //! Domain code knows no database and no clock; only `store/` knows tables; only `service/` and `error.rs` know the wire.
 
@@ -14,6 +14,7 @@ pub mod domain;
 pub mod error;
 pub mod kek;
 pub mod password;
+pub mod revocations;
 mod schema;
 mod service;
 pub mod signing;
@@ -27,18 +28,21 @@ use mesh::run::{App, Context, Service};
 use proto::identity::v1::{
     account_service_server::AccountServiceServer, admin_service_server::AdminServiceServer,
     authentication_service_server::AuthenticationServiceServer,
-    discovery_service_server::DiscoveryServiceServer,
+    discovery_service_server::DiscoveryServiceServer, token_status_service_server::TokenStatusServiceServer,
 };
 use tonic::service::Routes;
 
 pub use crate::{config::Config, error::Error};
-use crate::{kek::KeyRing, password::Passwords, service::Handlers, signing::SigningKeys};
+use crate::{kek::KeyRing, password::Passwords, revocations::Feed, service::Handlers, signing::SigningKeys};
 
 /// The service's own tables.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// How often the signing keys are read again, so that replicas agree.
 const KEYS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often entries of the feed that have ended are deleted.
+const PRUNE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The service.
 pub struct Identity;
@@ -66,6 +70,7 @@ impl Service for Identity {
                 }
             }
         });
+        let feed = follow(&context).await.context("read the revocations")?;
         let handlers = Arc::new(Handlers {
             db: context.db(),
             clock: context.clock.clone(),
@@ -73,11 +78,40 @@ impl Service for Identity {
             kek,
             keys,
             tokens: context.config.tokens,
+            feed,
+            draining: context.draining,
         });
         let routes = Routes::new(AuthenticationServiceServer::from_arc(Arc::clone(&handlers)))
             .add_service(AccountServiceServer::from_arc(Arc::clone(&handlers)))
             .add_service(AdminServiceServer::from_arc(Arc::clone(&handlers)))
-            .add_service(DiscoveryServiceServer::from_arc(handlers));
+            .add_service(DiscoveryServiceServer::from_arc(Arc::clone(&handlers)))
+            .add_service(TokenStatusServiceServer::from_arc(handlers));
         Ok(App::Mesh(routes))
     }
+}
+
+/// Reads the revocations, and goes on reading them.
+async fn follow(context: &Context<Config>) -> anyhow::Result<Arc<Feed>> {
+    let own = context.verifier.revocations().clone();
+    let feed = Arc::new(Feed::open(&context.config.database, own).await?);
+    let (read, pruned) = (Arc::clone(&feed), Arc::clone(&feed));
+    context.tasks.every(Duration::from_millis(context.config.tokens.revocation_poll_ms), move || {
+        let feed = Arc::clone(&read);
+        async move {
+            if let Err(error) = feed.poll().await {
+                let cause: &dyn std::error::Error = &error;
+                tracing::warn!(error = cause, "revocations cannot be read");
+            }
+        }
+    });
+    context.tasks.every(PRUNE_INTERVAL, move || {
+        let feed = Arc::clone(&pruned);
+        async move {
+            if let Err(error) = feed.prune().await {
+                let cause: &dyn std::error::Error = &error;
+                tracing::warn!(error = cause, "old revocations cannot be deleted");
+            }
+        }
+    });
+    Ok(feed)
 }

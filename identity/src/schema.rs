@@ -22,6 +22,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    revocations (seq) {
+        seq -> Int8,
+        kind -> Text,
+        id -> Text,
+        value -> Int8,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     roles (name) {
         name -> Text,
         description -> Text,
@@ -88,6 +98,7 @@ diesel::joinable!(user_roles -> users (user_id));
 diesel::allow_tables_to_appear_in_same_query!(
     audit_events,
     credentials,
+    revocations,
     roles,
     sessions,
     signing_keys,

@@ -6,12 +6,14 @@ mod get_jwks;
 mod get_me;
 mod get_openid_configuration;
 mod get_user;
+mod list_revocations;
 mod list_roles;
 mod refresh_session;
 mod revoke_role;
 mod sign_in;
 mod sign_out;
 pub(crate) mod sign_up;
+mod watch_revocations;
 
 use std::sync::Arc;
 
@@ -20,7 +22,9 @@ use mesh::{clock::Clock, db::Db};
 use proto::identity::v1::{
     self as pb, account_service_server::AccountService, admin_service_server::AdminService,
     authentication_service_server::AuthenticationService, discovery_service_server::DiscoveryService,
+    token_status_service_server::TokenStatusService,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -29,6 +33,7 @@ use crate::{
     error::Error,
     kek::KeyRing,
     password::Passwords,
+    revocations::Feed,
     signing::SigningKeys,
 };
 
@@ -40,6 +45,8 @@ pub(crate) struct Handlers {
     pub(crate) kek: Arc<KeyRing>,
     pub(crate) keys: Arc<SigningKeys>,
     pub(crate) tokens: TokenConfig,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) draining: CancellationToken,
 }
 
 impl Handlers {
@@ -152,6 +159,26 @@ impl DiscoveryService for Handlers {
         _: Request<pb::GetOpenIdConfigurationRequest>,
     ) -> Result<Response<pb::OpenIdConfiguration>, Status> {
         Ok(Response::new(get_openid_configuration::reply()))
+    }
+}
+
+#[tonic::async_trait]
+impl TokenStatusService for Handlers {
+    type WatchRevocationsStream = watch_revocations::Messages;
+
+    async fn list_revocations(
+        &self,
+        request: Request<pb::ListRevocationsRequest>,
+    ) -> Result<Response<pb::ListRevocationsResponse>, Status> {
+        Ok(Response::new(list_revocations::reply(&self.feed, request.get_ref().since_seq)))
+    }
+
+    async fn watch_revocations(
+        &self,
+        request: Request<pb::WatchRevocationsRequest>,
+    ) -> Result<Response<watch_revocations::Messages>, Status> {
+        let (feed, draining) = (Arc::clone(&self.feed), self.draining.clone());
+        Ok(Response::new(watch_revocations::messages(feed, request.get_ref().since_seq, draining)))
     }
 }
 

@@ -35,6 +35,7 @@ crate::typed_id!(
 pub struct Caller {
     user: Option<User>,
     workload: Option<String>,
+    session_is_over: bool,
 }
 
 /// A signed-in user.
@@ -75,6 +76,11 @@ impl Caller {
         self.user.as_ref().map(|user| user.id).ok_or_else(unauthenticated)
     }
 
+    /// Whether the call came, to a public method, with the token of a session that is over. Its user is nobody then.
+    pub fn session_is_over(&self) -> bool {
+        self.session_is_over
+    }
+
     /// Whether the user has the role.
     pub fn has_role(&self, role: &str) -> bool {
         self.user.as_ref().is_some_and(|user| user.roles.iter().any(|held| held == role))
@@ -110,11 +116,10 @@ pub fn check(access: &Access, claims: Option<&Claims>, workload: Option<&str>) -
         }
         None => workload.is_some_and(|workload| access.workloads.contains(&workload)),
     };
-    let wants_user = access.signed_in || !access.roles.is_empty();
     match (admitted, claims) {
         (true, Some(claims)) if access.step_up => step_up(claims),
         (true, _) => Ok(()),
-        (false, None) if wants_user => Err(unauthenticated()),
+        (false, None) if access.is_for_users() => Err(unauthenticated()),
         (false, _) => {
             Err(Refusal::PermissionDenied.status(DOMAIN, "ACCESS_DENIED", "you may not call this method"))
         }
@@ -141,16 +146,8 @@ pub fn unauthenticated() -> Status {
     Refusal::Unauthenticated.status(DOMAIN, "CREDENTIALS_REQUIRED", "an access token is required")
 }
 
-/// Finds and verifies the token of a request. Two `authorization` headers, or another scheme than Bearer, are refused.
-///
-/// # Errors
-///
-/// UNAUTHENTICATED, or UNAVAILABLE when there are no keys to verify with.
-pub fn verified(headers: &HeaderMap, verifier: &Verifier) -> Result<Option<Arc<Claims>>, Status> {
-    find_token(headers).map(|token| verifier.verify(token?)).transpose().map_err(refusal)
-}
-
-/// As [`verified`], but asks before the work of checking a token that is not remembered.
+/// Finds and verifies the token of a request, and asks before the work of checking one that is not remembered. Two `authorization` headers, or another
+/// scheme than Bearer, are refused.
 ///
 /// # Errors
 ///
@@ -183,17 +180,39 @@ pub fn refusal(error: TokenError) -> Status {
         TokenError::NoKeys | TokenError::NotChecked => {
             Refusal::Unavailable { retry_after: Duration::from_secs(1) }
         }
-        TokenError::Expired | TokenError::Malformed | TokenError::UnknownKey | TokenError::Invalid => {
-            Refusal::Unauthenticated
-        }
+        TokenError::Expired
+        | TokenError::Revoked
+        | TokenError::Stale
+        | TokenError::Malformed
+        | TokenError::UnknownKey
+        | TokenError::Invalid => Refusal::Unauthenticated,
     };
     let reason = match error {
         // Who says that a token may not be checked has an answer of its own to that.
         TokenError::NoKeys | TokenError::NotChecked => "TOKEN_KEYS_UNAVAILABLE",
         TokenError::Expired => "TOKEN_EXPIRED",
+        TokenError::Revoked => "TOKEN_REVOKED",
+        TokenError::Stale => "TOKEN_STALE",
         TokenError::Malformed | TokenError::UnknownKey | TokenError::Invalid => "TOKEN_INVALID",
     };
     refusal.status(DOMAIN, reason, error.to_string())
+}
+
+/// Refuses a user's call of a method that must not be open to a user who was banned a moment ago, while nobody knows whether this one was.
+///
+/// # Errors
+///
+/// UNAVAILABLE.
+pub fn check_freshness(method: &Method, claims: Option<&Claims>, verifier: &Verifier) -> Result<(), Status> {
+    if method.sensitive && claims.is_some() && verifier.revocations().is_stale() {
+        Err(Refusal::Unavailable { retry_after: Duration::from_secs(1) }.status(
+            DOMAIN,
+            "REVOCATION_FEED_STALE",
+            "it is not known at present whether the access token was revoked",
+        ))
+    } else {
+        Ok(())
+    }
 }
 
 /// The layer: peer, token, table; then the caller is in the request's extensions.
@@ -215,13 +234,18 @@ fn admit(verifier: &Verifier, request: &mut Request) -> Result<(), Status> {
     let path = request.uri().path();
     let method = Method::of(path)
         .ok_or_else(|| Refusal::Unimplemented.status(DOMAIN, "METHOD_UNKNOWN", "there is no such method"))?;
-    let claims = match verified(request.headers(), verifier) {
+    let mut session_is_over = false;
+    let claims = match verified_if(request.headers(), verifier, || true) {
         // A stale token must not keep anyone from signing in.
-        Err(_) if method.access.public => None,
-        outcome => outcome?,
+        Err(error) if method.access.public => {
+            session_is_over = error == TokenError::Revoked;
+            None
+        }
+        outcome => outcome.map_err(refusal)?,
     };
     let workload = request.extensions().get::<Workload>().map(|workload| workload.name().to_owned());
     check(&method.access, claims.as_deref(), workload.as_deref())?;
+    check_freshness(method, claims.as_deref(), verifier)?;
     if claims.is_none()
         && let Some(call) = request.extensions_mut().get_mut::<Call>()
     {
@@ -230,7 +254,7 @@ fn admit(verifier: &Verifier, request: &mut Request) -> Result<(), Status> {
     }
     let user =
         claims.map(|claims| User { id: claims.sub.into(), session: claims.sid, roles: claims.roles.clone() });
-    request.extensions_mut().insert(Caller { user, workload });
+    request.extensions_mut().insert(Caller { user, workload, session_is_over });
     Ok(())
 }
 

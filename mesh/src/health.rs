@@ -1,7 +1,8 @@
 //! Health: `grpc.health.v1` under the names `""`, `startup`, `liveness` and `readiness`.
 //!
 //! Liveness says only that the process runs: no dependency can fail it, or one broken database would restart every replica. Readiness says that a
-//! call would work: the schema is there, the database answers, token keys are there, and the process is not stopping.
+//! call would work: the schema is there, the database answers, token keys are there, it is known which tokens were revoked, and the process is not
+//! stopping.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -52,15 +53,15 @@ pub(crate) struct Conditions {
     pub(crate) db: Option<Db>,
     pub(crate) verifier: Verifier,
     /// False for a service that no user may call.
-    pub(crate) keys_needed: bool,
+    pub(crate) checks_tokens: bool,
     pub(crate) readiness: Readiness,
 }
 
 impl Conditions {
     /// Why the process is not ready; `None` when it is.
     async fn unmet(&self) -> Option<&'static str> {
-        if self.keys_needed && !self.verifier.has_keys() {
-            return Some("no token keys");
+        if let Some(why) = self.verifier.waits_for().filter(|_| self.checks_tokens) {
+            return Some(why);
         }
         if let Some(why) = self.readiness.unmet() {
             return Some(why);

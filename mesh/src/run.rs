@@ -23,7 +23,7 @@ use crate::{
     tasks::Tasks,
     telemetry,
     tls::{self, Identity},
-    token::{PublicKey, Verifier},
+    token::{self, PublicKey, Verifier},
 };
 
 /// The `iss` claim of every token.
@@ -34,6 +34,9 @@ const KEYS_INTERVAL: Duration = Duration::from_mins(4);
 
 /// How soon the first fetch is tried again.
 const KEYS_RETRY: Duration = Duration::from_millis(200);
+
+/// How often the age of what is known of revoked tokens is measured.
+const AGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long probes and operators may take to finish when the service stops.
 const ASIDE_DRAIN: Duration = Duration::from_secs(1);
@@ -82,6 +85,8 @@ pub struct Context<C> {
     pub verifier: Verifier,
     /// What operators see of it.
     pub admin: Admin,
+    /// Cancelled when no more calls are accepted: answers that would go on for ever must end then.
+    pub draining: CancellationToken,
 }
 
 impl<C> Context<C> {
@@ -286,7 +291,8 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
     }
     let server = parts.server.clone();
     let keys = parts.identity.cloned();
-    let keys_needed = keys.is_some();
+    let checks_tokens = keys.is_some();
+    let draining = CancellationToken::new();
     let readiness = Readiness::default();
     let admin = Admin::default();
     let context = Context {
@@ -298,15 +304,22 @@ pub async fn start<S: Service>(config: S::Config, clock: Clock) -> anyhow::Resul
         verifier: verifier.clone(),
         readiness: readiness.clone(),
         admin: admin.clone(),
+        draining: draining.clone(),
     };
     if let Some(target) = keys {
         let channel = context.channel("identity", &target)?;
         tasks.spawn(until(tasks.stop_token(), fetch_keys(verifier.clone(), channel)));
+        // A feed has no deadline.
+        let options = Options { deadline_is_callers: true, ..Options::default() };
+        let channel = context.channel_with("identity", &target, options)?;
+        let feed = token::feed::follow(verifier.revocations().clone(), channel);
+        tasks.spawn(until(tasks.stop_token(), feed));
     }
-    let conditions = Conditions { db, verifier, keys_needed, readiness };
+    measure_age(&tasks, verifier.revocations().clone());
+    let conditions = Conditions { db, verifier, checks_tokens, readiness };
     let started = async {
         let app = S::start(context).await?;
-        serve::<S>(server, identity, app, conditions, admin, tasks.clone()).await
+        serve::<S>(server, identity, app, conditions, admin, tasks.clone(), draining).await
     }
     .await;
     if started.is_err() {
@@ -327,6 +340,7 @@ async fn serve<S: Service>(
     conditions: Conditions,
     operators: Admin,
     tasks: Tasks,
+    stop_accepting: CancellationToken,
 ) -> anyhow::Result<Running> {
     let (reporter, health) = health::service().await;
     let (handler, transport, limits) = match app {
@@ -357,12 +371,8 @@ async fn serve<S: Service>(
     let (address, probe_address, admin_address) =
         (calls.local_addr(), probes.local_addr(), admin.local_addr());
 
-    let (stop, stop_accepting, stop_probes, ready) = (
-        CancellationToken::new(),
-        CancellationToken::new(),
-        CancellationToken::new(),
-        CancellationToken::new(),
-    );
+    let (stop, stop_probes, ready) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let limits = Limits { drain: Duration::from_millis(config.drain_timeout_ms), ..limits };
     // Watching health never ends by itself, and nothing there is worth waiting for.
     let aside = Limits { drain: ASIDE_DRAIN, ..Limits::default() };
@@ -399,6 +409,17 @@ async fn serve<S: Service>(
 
 async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
     let _ = stop.run_until_cancelled(work).await;
+}
+
+/// Shows how old is what is known of revoked tokens, once anything is.
+fn measure_age(tasks: &Tasks, revocations: token::Revocations) {
+    let gauge = metrics::gauge!("revocation_feed_age_seconds");
+    tasks.every(AGE_INTERVAL, move || {
+        if let Some(age) = revocations.age() {
+            gauge.set(age.as_secs_f64());
+        }
+        std::future::ready(())
+    });
 }
 
 /// Keeps the verifier's keys fresh: at once, then every few minutes, and out of turn when a token names a new key.

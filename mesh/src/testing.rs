@@ -9,20 +9,24 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, RunQueryDsl as _};
 use diesel_migrations::EmbeddedMigrations;
+use futures::{StreamExt as _, stream::BoxStream};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proto::identity::v1::{
-    GetJwksRequest, GetOpenIdConfigurationRequest, Jwk, Jwks, OpenIdConfiguration,
+    self as pb, GetJwksRequest, GetOpenIdConfigurationRequest, Jwk, Jwks, OpenIdConfiguration,
     discovery_service_server::{DiscoveryService, DiscoveryServiceServer},
+    token_status_service_server::{TokenStatusService, TokenStatusServiceServer},
 };
 use rcgen::{KeyPair, PKCS_ED25519};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::Routes, service::interceptor::InterceptedService};
 
 use crate::{
@@ -35,7 +39,7 @@ use crate::{
     postgres::Cluster,
     run::{self, App, Context, Running, Service},
     tls::Identity,
-    token::AUDIENCE,
+    token::{AUDIENCE, Revocation, Revoked, revocations::ENTRY_LIFE_SECONDS},
 };
 
 /// The parts that all tests of a binary share. They end with the process.
@@ -155,6 +159,7 @@ pub fn as_user(channel: Channel, token: &str) -> UserChannel {
 /// An issuer of access tokens with a key of its own, served as `identity` is.
 pub struct Issuer {
     key: EncodingKey,
+    feed: Feed,
     running: Running,
 }
 
@@ -167,7 +172,9 @@ impl Issuer {
     /// Starts one that serves these as well, in the place of `identity`.
     pub async fn start_with(more: Routes) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ED25519).expect("a key pair");
+        let feed = Feed::default();
         let config = IssuerConfig {
+            feed: feed.clone(),
             server: free_ports(),
             tls: certificate("identity"),
             x: URL_SAFE_NO_PAD.encode(pair.public_key_raw()),
@@ -176,7 +183,21 @@ impl Issuer {
         };
         let running =
             run::start::<IssuerService>(config, Clock::system(None)).await.expect("the issuer starts");
-        Self { key: EncodingKey::from_ed_der(&pair.serialize_der()), running }
+        Self { key: EncodingKey::from_ed_der(&pair.serialize_der()), feed, running }
+    }
+
+    /// Says that `what` was revoked, to all who follow.
+    pub fn revoke(&self, what: Revoked) {
+        self.feed.0.send_modify(|entries| {
+            let seq = i64::try_from(entries.len()).expect("a few entries") + 1;
+            let expires_at = Clock::system_now().as_second() + ENTRY_LIFE_SECONDS;
+            entries.push(Revocation { seq, what, expires_at }.to_proto());
+        });
+    }
+
+    /// Ends it, as if `identity` were gone.
+    pub async fn stop(self) {
+        self.running.stop().await;
     }
 
     /// Where a service finds it.
@@ -217,6 +238,8 @@ struct IssuerConfig {
     x: String,
     #[serde(skip)]
     more: Routes,
+    #[serde(skip)]
+    feed: Feed,
 }
 
 impl Default for IssuerConfig {
@@ -228,6 +251,7 @@ impl Default for IssuerConfig {
             tls,
             x: String::new(),
             more: Routes::default(),
+            feed: Feed::default(),
         }
     }
 }
@@ -264,7 +288,9 @@ impl Service for IssuerService {
         };
         context.verifier.set_keys(&[crate::token::PublicKey { kid: key.kid.clone(), x: key.x.clone() }]);
         let keys = DiscoveryServiceServer::new(Keys(Arc::new(Jwks { keys: vec![key] })));
-        Ok(App::Mesh(context.config.more.add_service(keys)))
+        let draining = context.draining;
+        let feed = TokenStatusServiceServer::new(FeedServer { feed: context.config.feed, draining });
+        Ok(App::Mesh(context.config.more.add_service(keys).add_service(feed)))
     }
 }
 
@@ -281,5 +307,51 @@ impl DiscoveryService for Keys {
         _: Request<GetOpenIdConfigurationRequest>,
     ) -> Result<Response<OpenIdConfiguration>, Status> {
         Ok(Response::new(OpenIdConfiguration::default()))
+    }
+}
+
+/// Every entry, in order.
+#[derive(Clone, Default)]
+struct Feed(Arc<watch::Sender<Vec<pb::Revocation>>>);
+
+struct FeedServer {
+    feed: Feed,
+    draining: CancellationToken,
+}
+
+/// How often a feed shows that it lives.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+#[tonic::async_trait]
+impl TokenStatusService for FeedServer {
+    type WatchRevocationsStream = BoxStream<'static, Result<pb::WatchRevocationsResponse, Status>>;
+
+    async fn list_revocations(
+        &self,
+        _: Request<pb::ListRevocationsRequest>,
+    ) -> Result<Response<pb::ListRevocationsResponse>, Status> {
+        let revocations = self.feed.0.borrow().clone();
+        let seq = revocations.last().map_or(0, |last| last.seq);
+        Ok(Response::new(pb::ListRevocationsResponse { revocations, seq }))
+    }
+
+    async fn watch_revocations(
+        &self,
+        request: Request<pb::WatchRevocationsRequest>,
+    ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
+        let mut entries = self.feed.0.subscribe();
+        entries.mark_changed();
+        let since = request.into_inner().since_seq;
+        let messages = futures::stream::unfold((entries, since), async |(mut entries, since)| {
+            // Either way there is something to say.
+            let _ = tokio::time::timeout(HEARTBEAT, entries.changed()).await;
+            let new: Vec<_> =
+                entries.borrow_and_update().iter().filter(|entry| entry.seq > since).cloned().collect();
+            let seq = new.last().map_or(since, |last| last.seq);
+            let heartbeat = Some(pb::Heartbeat { seq });
+            Some((Ok(pb::WatchRevocationsResponse { revocations: new, heartbeat }), (entries, seq)))
+        });
+        let until = self.draining.clone().cancelled_owned();
+        Ok(Response::new(messages.take_until(until).boxed()))
     }
 }

@@ -3,9 +3,11 @@
 //! Tokens are JWTs (RFC 9068) signed with Ed25519. Keys come from the issuer as a JSON Web Key Set, are kept for a day when the issuer is down, and
 //! are fetched again at most every thirty seconds when a token names a key that is not among them.
 //!
-//! A signature is checked once for each token, see [`cache`]; times, and whether its key is still one, on every use.
+//! A signature is checked once for each token, see [`cache`]; times, whether its key is still one, and whether it was revoked ([`revocations`]), on every use.
 
 mod cache;
+pub(crate) mod feed;
+pub mod revocations;
 
 use std::{
     collections::HashMap,
@@ -21,6 +23,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use tokio::sync::Notify;
 use uuid::Uuid;
+
+pub use self::revocations::{Revocation, Revocations, Revoked};
 
 use self::cache::{Cache, Signed};
 use crate::clock::Clock;
@@ -85,6 +89,12 @@ pub enum TokenError {
     /// Out of date.
     #[error("the access token has expired")]
     Expired,
+    /// Its session is over, or its key is not to be trusted.
+    #[error("the access token was revoked")]
+    Revoked,
+    /// What its user may do has changed since.
+    #[error("the access token is out of date; refresh it")]
+    Stale,
     /// No keys were fetched yet.
     #[error("token keys are not available yet")]
     NoKeys,
@@ -117,6 +127,7 @@ pub struct Verifier {
     issuer: Arc<str>,
     keys: Arc<ArcSwap<Keys>>,
     cache: Arc<Cache>,
+    revocations: Revocations,
     fetched_at: Arc<AtomicI64>,
     /// When keys were last asked for out of turn: an issuer that does not answer is not asked more often than one that does.
     wanted_at: Arc<AtomicI64>,
@@ -130,6 +141,7 @@ impl Verifier {
             issuer: issuer.into(),
             keys: Arc::default(),
             cache: Arc::default(),
+            revocations: Revocations::default(),
             fetched_at: Arc::default(),
             wanted_at: Arc::default(),
             wanted: Arc::default(),
@@ -161,6 +173,22 @@ impl Verifier {
         !self.keys.load().is_empty()
     }
 
+    /// The tokens that are good no more.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// What has to come before tokens can be judged; `None` when all is there.
+    pub fn waits_for(&self) -> Option<&'static str> {
+        if !self.has_keys() {
+            Some("no token keys yet")
+        } else if self.revocations.age().is_none() {
+            Some("it is not known yet which tokens were revoked")
+        } else {
+            None
+        }
+    }
+
     /// Asks for the keys to be fetched, unless they just were, or were just asked for.
     fn want_keys(&self, now: i64) {
         let asked = self.wanted_at.load(Ordering::Relaxed);
@@ -176,7 +204,7 @@ impl Verifier {
         self.wanted.notified().await;
     }
 
-    /// Checks form, signature, issuer, audience and times.
+    /// Checks form, signature, issuer, audience and times, and that it was not revoked.
     ///
     /// # Errors
     ///
@@ -215,7 +243,7 @@ impl Verifier {
         let keys = self.keys.load();
         if let Some(known) = self.cache.get(&fingerprint) {
             if is_current(&keys, &known.key) {
-                self.check_now(&known.claims, now)?;
+                self.check_now(&known, now)?;
                 return Ok(known.claims);
             }
             self.cache.remove(&fingerprint);
@@ -224,18 +252,19 @@ impl Verifier {
             return Err(TokenError::NotChecked);
         }
         let signed = self.decode(token, &keys, now)?;
-        self.check_now(&signed.claims, now)?;
+        self.check_now(&signed, now)?;
         let claims = Arc::clone(&signed.claims);
         self.cache.insert(fingerprint, signed);
         Ok(claims)
     }
 
     /// Checks whatever may end a token that was good before: for the remembered and the new alike, on every use.
-    fn check_now(&self, claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
+    fn check_now(&self, token: &Signed, now: Timestamp) -> Result<(), TokenError> {
         if self.is_stale(now) {
             return Err(TokenError::NoKeys);
         }
-        check_times(claims, now)
+        check_times(&token.claims, now)?;
+        self.revocations.check(&token.claims, &token.key.public.kid)
     }
 
     fn is_stale(&self, now: Timestamp) -> bool {

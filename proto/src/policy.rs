@@ -23,7 +23,7 @@ pub struct Method {
     pub timeout: Duration,
     /// Largest request that the edge reads, in bytes.
     pub max_request_bytes: usize,
-    /// Refused when the revocation feed is stale.
+    /// Refused to users while it is not known which tokens were revoked of late.
     pub sensitive: bool,
     /// The client sends a stream.
     pub client_streaming: bool,
@@ -61,6 +61,13 @@ pub struct Access {
     pub workloads: &'static [&'static str],
     /// Recent authentication is needed as well.
     pub step_up: bool,
+}
+
+impl Access {
+    /// Whether anybody but other workloads may call.
+    pub fn is_for_users(&self) -> bool {
+        self.public || self.signed_in || !self.roles.is_empty()
+    }
 }
 
 /// Whether a call may be repeated: the standard `idempotency_level`.

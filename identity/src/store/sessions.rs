@@ -1,16 +1,18 @@
 //! `sessions`.
 
 use diesel::{
-    ExpressionMethods as _, Insertable, OptionalExtension as _, QueryDsl as _, Queryable, Selectable,
-    SelectableHelper as _,
+    ExpressionMethods as _, Insertable, OptionalExtension as _, QueryDsl as _, Queryable, QueryableByName,
+    Selectable, SelectableHelper as _,
     pg::Pg,
     sql_types::{BigInt, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use jiff::{SignedDuration, Timestamp};
 use jiff_diesel::ToDiesel as _;
-use mesh::auth::PrincipalId;
+use mesh::{auth::PrincipalId, token::Revoked};
+use uuid::Uuid;
 
+use super::revocations;
 use crate::{
     domain::{SESSIONS_MAX, Session, SessionId},
     error::Error,
@@ -62,7 +64,7 @@ pub(crate) async fn advance(
     Ok(row.map(Session::from))
 }
 
-/// Ends a session. False when it had ended, or never was.
+/// Ends a session, and tells that its tokens are good no more. False when it had ended, or never was.
 pub(crate) async fn revoke(
     conn: &mut AsyncPgConnection,
     id: SessionId,
@@ -72,25 +74,40 @@ pub(crate) async fn revoke(
         .filter(sessions::revoked_at.is_null())
         .set(sessions::revoked_at.eq(now.to_diesel()))
         .execute(conn)
-        .await?;
-    Ok(revoked > 0)
+        .await?
+        > 0;
+    if revoked {
+        revocations::append(conn, &[Revoked::Session(id.uuid())]).await?;
+    }
+    Ok(revoked)
 }
 
-/// Ends the oldest of the user's sessions until [`SESSIONS_MAX`] are left, and says how many it ended. The caller holds the user's row.
+/// Ends the oldest of the user's sessions until [`SESSIONS_MAX`] are left, tells that their tokens are good no more, and says how many it ended. The
+/// caller holds the user's row.
 pub(crate) async fn evict(
     conn: &mut AsyncPgConnection,
     user: PrincipalId,
     now: Timestamp,
 ) -> Result<usize, Error> {
-    Ok(diesel::sql_query(
+    let evicted: Vec<Evicted> = diesel::sql_query(
         "UPDATE sessions SET revoked_at = $2 WHERE id IN ( \
-         SELECT id FROM sessions WHERE user_id = $1 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC OFFSET $3)",
+         SELECT id FROM sessions WHERE user_id = $1 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC OFFSET $3) \
+         RETURNING id",
     )
     .bind::<SqlUuid, _>(user.uuid())
     .bind::<Timestamptz, _>(now.to_diesel())
     .bind::<BigInt, _>(SESSIONS_MAX)
-    .execute(conn)
-    .await?)
+    .load(conn)
+    .await?;
+    let revoked: Vec<_> = evicted.iter().map(|session| Revoked::Session(session.id)).collect();
+    revocations::append(conn, &revoked).await?;
+    Ok(revoked.len())
+}
+
+#[derive(QueryableByName)]
+struct Evicted {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
 }
 
 #[derive(Queryable, Selectable, Insertable)]

@@ -9,9 +9,9 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use jiff::Timestamp;
 use jiff_diesel::ToDiesel as _;
-use mesh::auth::PrincipalId;
+use mesh::{auth::PrincipalId, token::Revoked};
 
-use super::roles;
+use super::{revocations, roles};
 use crate::{
     domain::{EmailAddress, Status, User, Username},
     error::Error,
@@ -118,17 +118,18 @@ pub(crate) async fn id_of_email(
         .optional()?)
 }
 
-/// Counts a change to what the user may do: tokens from before are out of date.
+/// Counts a change to what the user may do, and tells that tokens from before are out of date.
 pub(crate) async fn bump_sv(
     conn: &mut AsyncPgConnection,
     id: PrincipalId,
     now: Timestamp,
 ) -> Result<(), Error> {
-    diesel::update(users::table.find(id))
+    let sv = diesel::update(users::table.find(id))
         .set((users::sv.eq(users::sv + 1), users::updated_at.eq(now.to_diesel())))
-        .execute(conn)
+        .returning(users::sv)
+        .get_result(conn)
         .await?;
-    Ok(())
+    revocations::append(conn, &[Revoked::UserVersion { user: id.uuid(), sv }]).await
 }
 
 #[derive(Queryable, Selectable)]

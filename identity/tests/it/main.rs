@@ -6,6 +6,7 @@ mod cookies;
 mod discovery;
 mod harness;
 mod process;
+mod revocations;
 mod roles;
 mod schema;
 mod secrets;

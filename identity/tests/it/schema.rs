@@ -84,7 +84,7 @@ async fn every_migration_can_be_taken_back_and_run_again() {
     tokio::task::spawn_blocking(move || {
         let mut harness = AsyncMigrationHarness::new(conn);
         // Newest first, down to those of `mesh`, which come before.
-        for _ in 0..5 {
+        for _ in 0..6 {
             harness.revert_last_migration(identity::MIGRATIONS).map(drop).expect("reverted");
         }
         harness.run_pending_migrations(identity::MIGRATIONS).map(drop).expect("run again");

@@ -11,5 +11,6 @@ mod mesh_of_processes;
 mod openapi;
 mod outages;
 mod readme;
+mod revocations;
 mod seats;
 mod secrets;

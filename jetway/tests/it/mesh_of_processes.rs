@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use jetway::{data_dir::DataDir, databases::Databases, rest::Rest};
 use mesh::{
     ca::PrivateCa,
+    config::TlsFiles,
     postgres::{self, Cluster},
 };
 use secrecy::ExposeSecret as _;
@@ -77,6 +78,18 @@ impl Mesh {
         format!("http://127.0.0.1:{}", self.ports["edge"])
     }
 
+    /// Where a service listens.
+    pub(crate) fn address(&self, service: &str) -> String {
+        format!("127.0.0.1:{}", self.ports[service])
+    }
+
+    /// A certificate of a service.
+    pub(crate) fn certificate(&self, service: &str) -> TlsFiles {
+        PrivateCa::open_or_create(&self.dir.ca())
+            .and_then(|ca| ca.issue(service, &self.dir.certificates()))
+            .expect("the CA issues")
+    }
+
     /// A client of the edge.
     pub(crate) fn rest(&self) -> Rest {
         Rest::new(&self.url()).expect("a URL")
@@ -84,9 +97,7 @@ impl Mesh {
 
     /// The variables of a service that listens on `port`.
     fn environment(&self, service: &'static str, port: u16) -> Vec<(String, String)> {
-        let files = PrivateCa::open_or_create(&self.dir.ca())
-            .and_then(|ca| ca.issue(service, &self.dir.certificates()))
-            .expect("the CA issues");
+        let files = self.certificate(service);
         let mut settings = vec![
             ("SERVER__LISTEN", format!("127.0.0.1:{port}")),
             ("SERVER__PROBE_LISTEN", "127.0.0.1:0".to_owned()),

@@ -110,6 +110,7 @@ fn request_ids_belong_to_the_user_or_else_to_the_service() {
     let caller = |user: Option<&User>, workload: Option<&str>| Caller {
         user: user.cloned(),
         workload: workload.map(str::to_owned),
+        session_is_over: false,
     };
 
     assert_eq!(
@@ -121,4 +122,33 @@ fn request_ids_belong_to_the_user_or_else_to_the_service() {
     assert_eq!(caller(Some(&user), Some("edge")).workload(), None, "the edge does not call for itself");
     assert_eq!(caller(None, Some("bookings")).workload(), Some("bookings"));
     assert_eq!(caller(None, Some("edge")).principal().expect_err("no user").code(), Code::Unauthenticated);
+}
+
+#[test]
+fn without_news_of_revocations_a_users_sensitive_calls_are_refused_and_all_others_go_on() {
+    let verifier = Verifier::new("https://identity.example");
+    let user = claims(&["admin"], 0);
+    let mut examined = 0;
+    let now = crate::clock::Clock::system_now();
+    verifier.revocations().heard(now);
+    for method in TABLE {
+        assert!(check_freshness(method, Some(&user), &verifier).is_ok(), "{}", method.path);
+    }
+
+    let long_ago = std::time::Instant::now().checked_sub(crate::token::revocations::STALE_AFTER);
+    verifier.revocations().heard_at(long_ago.expect("the machine runs for longer"), now);
+
+    for method in TABLE {
+        assert!(check_freshness(method, None, &verifier).is_ok(), "{} without a user", method.path);
+        match check_freshness(method, Some(&user), &verifier) {
+            Ok(()) => assert!(!method.sensitive, "{}", method.path),
+            Err(refused) => {
+                assert!(method.sensitive, "{}", method.path);
+                assert_eq!(refused.code(), Code::Unavailable);
+                assert_eq!(crate::status::reason(&refused), "REVOCATION_FEED_STALE");
+                examined += 1;
+            }
+        }
+    }
+    assert!(examined >= 2, "{examined} sensitive methods");
 }

@@ -413,3 +413,33 @@ fn no_more_than_so_many_tokens_are_remembered() {
 
     assert!(u64::try_from(cache.len()).unwrap() <= TOKENS_MAX, "{}", cache.len());
 }
+
+#[test]
+fn a_token_that_was_good_is_refused_from_the_moment_on_that_its_revocation_is_known() {
+    let verifier = verifier();
+    let token = sign(&header().to_string(), &claims().to_string());
+    let claims = verifier.verify(&token).expect("good so far");
+
+    // Verified anew, and remembered: both ways are checked.
+    for (what, expected) in [
+        (Revoked::UserVersion { user: claims.sub, sv: 1 }, None),
+        (Revoked::UserVersion { user: claims.sub, sv: 2 }, Some(TokenError::Stale)),
+        (Revoked::Session(claims.sid), Some(TokenError::Revoked)),
+    ] {
+        let entry = Revocation { seq: 1, what, expires_at: now() + 900 };
+        verifier.revocations().add(&[entry], Clock::system_now());
+        assert_eq!(verifier.verify(&token).err(), expected, "the remembered token");
+    }
+    let token = sign(&header().to_string(), &with(self::claims(), "jti", json!(Uuid::from_u128(9))));
+    assert_refused(verifier.verify(&token), TokenError::Revoked);
+}
+
+#[test]
+fn tokens_cannot_be_judged_before_keys_and_revocations_are_known() {
+    let unknown = Verifier::new(ISSUER);
+    assert_eq!(unknown.waits_for(), Some("no token keys yet"));
+    let verifier = verifier();
+    assert_eq!(verifier.waits_for(), Some("it is not known yet which tokens were revoked"));
+    verifier.revocations().heard(Clock::system_now());
+    assert_eq!(verifier.waits_for(), None);
+}

@@ -68,8 +68,10 @@ fn echo(request: &Request) -> Response {
     let workload = caller.workload().unwrap_or_default();
     let user = caller.user().map(|user| user.id.to_string()).unwrap_or_default();
     let token = if call.token.is_some() { "yes" } else { "no" };
+    let session_over = if caller.session_is_over() { "yes" } else { "no" };
     let mut response = answer(0);
     for (name, value) in [
+        ("got-session-over", session_over),
         ("got-user", user.as_str()),
         ("got-workload", workload),
         ("got-request-id", &call.request_id),

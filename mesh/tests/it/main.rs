@@ -13,6 +13,7 @@ mod pagination;
 mod peers;
 mod postgres;
 mod public;
+mod revocations;
 mod run;
 mod tls;
 mod transactions;
