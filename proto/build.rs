@@ -17,6 +17,7 @@ const FILES: [&str; 9] = [
     "jetway/bookings/v1/flights.proto",
     "jetway/bookings/v1/bookings.proto",
     "jetway/payments/v1/payments.proto",
+    "jetway/payments/v1/webhooks.proto",
     "jetway/acquirer/v1/acquirer.proto",
 ];
 

@@ -282,7 +282,7 @@ async fn approved(
             post(conn, intent, Source::Attempt(attempt.id.uuid()), Posting::Voided, reservation, now).await?;
         }
         Kind::Refund => {
-            let refund = settle(conn, attempt, refund::Event::Approve, now).await?;
+            let refund = settle(conn, intent, attempt, refund::Event::Approve, now).await?;
             post(conn, intent, Source::Refund(refund), Posting::RefundSucceeded { amount }, None, now)
                 .await?;
         }
@@ -319,7 +319,7 @@ async fn declined(
             save(conn, intent, now).await
         }
         Kind::Refund => {
-            let refund = settle(conn, attempt, refund::Event::Decline, now).await?;
+            let refund = settle(conn, intent, attempt, refund::Event::Decline, now).await?;
             intent.refunded_minor -= amount;
             store::intents::update(conn, intent, now).await?;
             post(conn, intent, Source::Refund(refund), Posting::RefundFailed { amount }, None, now).await
@@ -330,6 +330,7 @@ async fn declined(
 /// Ends the refund that an attempt carries out.
 async fn settle(
     conn: &mut AsyncPgConnection,
+    intent: &PaymentIntent,
     attempt: &Attempt,
     event: refund::Event,
     now: Timestamp,
@@ -338,7 +339,7 @@ async fn settle(
     let mut refund = store::refunds::lock(conn, id).await?;
     refund.state = refund.state.after(event).map_err(|_| Error::Corrupt(id.name()))?;
     store::refunds::update(conn, &mut refund, now).await?;
-    events::refund(conn, &refund, now).await?;
+    events::refund(conn, &refund, &intent.merchant, now).await?;
     Ok(id.uuid())
 }
 

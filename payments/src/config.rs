@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use mesh::config::{
     Configuration, DatabaseConfig, Parts, ServerConfig, TargetConfig, TelemetryConfig, TlsFiles,
 };
@@ -32,6 +33,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// What looks for answers that were lost.
     pub janitor: JanitorConfig,
+    /// What tells others of events.
+    pub webhooks: WebhooksConfig,
 }
 
 /// The vault's outermost keys.
@@ -50,6 +53,34 @@ pub struct JanitorConfig {
     pub interval_ms: u64,
     /// How long an answer may take before the acquirer is asked for it, in milliseconds.
     pub age_ms: u64,
+}
+
+/// What tells others of events.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhooksConfig {
+    /// Pause between two rounds, in milliseconds.
+    pub interval_ms: u64,
+    /// How long an answer is waited for, in milliseconds.
+    pub timeout_ms: u64,
+    /// Attempts at the same time.
+    pub concurrent_max: usize,
+    /// Networks that may be called though they are not public, for example `10.1.0.0/16`. Default: none.
+    pub allowed_networks: Vec<IpNet>,
+    /// Trust the certificates in this PEM file, in the place of those that the system trusts.
+    pub roots: Option<PathBuf>,
+}
+
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self {
+            interval_ms: 200,
+            timeout_ms: 10_000,
+            concurrent_max: 128,
+            allowed_networks: Vec::new(),
+            roots: None,
+        }
+    }
 }
 
 impl Default for JanitorConfig {
@@ -71,6 +102,7 @@ impl Default for Config {
             simulator: false,
             keys: KeysConfig::default(),
             janitor: JanitorConfig::default(),
+            webhooks: WebhooksConfig::default(),
         }
     }
 }
@@ -94,6 +126,15 @@ impl Configuration for Config {
         }
         if self.janitor.interval_ms == 0 {
             problems.push("`janitor.interval_ms` must be at least 1".to_owned());
+        }
+        if self.webhooks.interval_ms == 0 {
+            problems.push("`webhooks.interval_ms` must be at least 1".to_owned());
+        }
+        if self.webhooks.timeout_ms == 0 {
+            problems.push("`webhooks.timeout_ms` must be at least 1".to_owned());
+        }
+        if self.webhooks.concurrent_max == 0 {
+            problems.push("`webhooks.concurrent_max` must be at least 1".to_owned());
         }
         problems
     }

@@ -8,3 +8,4 @@ pub mod ledger;
 pub mod money;
 pub mod payment_intent;
 pub mod refund;
+pub mod webhook;

@@ -11,7 +11,14 @@ use mesh::{
 use tonic::Status;
 
 use crate::{
-    domain::{attempt, card::PaymentMethodId, money::MoneyError, payment_intent, refund::RefundId},
+    domain::{
+        attempt,
+        card::PaymentMethodId,
+        money::MoneyError,
+        payment_intent,
+        refund::RefundId,
+        webhook::{DeliveryId, WebhookEndpointId},
+    },
     vault::VaultError,
 };
 
@@ -79,6 +86,27 @@ pub enum Error {
     /// Nothing was captured.
     #[error("payment intent {0} is not captured")]
     NotCaptured(PaymentIntentId),
+    /// No such webhook endpoint.
+    #[error("no webhook endpoint {0}")]
+    WebhookEndpointNotFound(WebhookEndpointId),
+    /// The webhook endpoint is disabled.
+    #[error("webhook endpoint {0} is disabled")]
+    WebhookEndpointDisabled(WebhookEndpointId),
+    /// The merchant has as many webhook endpoints as it may have.
+    #[error("there may be no more than {} webhook endpoints", crate::domain::webhook::ENDPOINTS_MAX)]
+    WebhookEndpointLimit,
+    /// The URL of a webhook endpoint is none that may be called.
+    #[error("`webhook_endpoint.url`: {0}")]
+    WebhookUrl(crate::webhooks::address::Refused),
+    /// No such delivery.
+    #[error("no delivery {0}")]
+    DeliveryNotFound(DeliveryId),
+    /// More events than one call delivers once more.
+    #[error("more than 10,000 events: replay a shorter time")]
+    ReplayTooLarge(WebhookEndpointId),
+    /// The resource was changed since it was read.
+    #[error("the etag is not the newest of {0}")]
+    EtagMismatch(String),
     /// The simulator is off.
     #[error("there is no simulator")]
     NoSimulator,
@@ -151,6 +179,13 @@ impl Error {
             | Self::PaymentMethodInUse(_)
             | Self::PaymentIntentNotFound(_)
             | Self::RefundNotFound(_)
+            | Self::WebhookEndpointNotFound(_)
+            | Self::WebhookEndpointDisabled(_)
+            | Self::WebhookEndpointLimit
+            | Self::WebhookUrl(_)
+            | Self::DeliveryNotFound(_)
+            | Self::ReplayTooLarge(_)
+            | Self::EtagMismatch(_)
             | Self::NoSimulator
             | Self::AcquirerUnavailable
             | Self::Overloaded
@@ -216,6 +251,22 @@ impl From<Error> for Status {
             Error::AmountExceedsCapturable(id) => ("AMOUNT_EXCEEDS_CAPTURABLE", intent(id)),
             Error::RefundExceedsRefundable(id) => ("REFUND_EXCEEDS_REFUNDABLE", intent(id)),
             Error::NotCaptured(id) => ("NOT_CAPTURED", intent(id)),
+            Error::WebhookEndpointNotFound(id) => {
+                ("WEBHOOK_ENDPOINT_NOT_FOUND", Refusal::NotFound { resource: id.name() })
+            }
+            Error::WebhookEndpointDisabled(id) => {
+                ("WEBHOOK_ENDPOINT_DISABLED", Refusal::FailedPrecondition { subject: id.name() })
+            }
+            Error::WebhookEndpointLimit => (
+                "WEBHOOK_ENDPOINT_LIMIT",
+                Refusal::FailedPrecondition { subject: "webhookEndpoints".to_owned() },
+            ),
+            Error::WebhookUrl(_) => ("WEBHOOK_URL_FORBIDDEN", invalid("webhook_endpoint.url")),
+            Error::DeliveryNotFound(id) => ("DELIVERY_NOT_FOUND", Refusal::NotFound { resource: id.name() }),
+            Error::ReplayTooLarge(id) => {
+                ("REPLAY_TOO_LARGE", Refusal::FailedPrecondition { subject: id.name() })
+            }
+            Error::EtagMismatch(_) => ("ETAG_MISMATCH", Refusal::Aborted),
             Error::NoSimulator => ("SIMULATOR_OFF", Refusal::NotFound { resource: "simulator".to_owned() }),
             Error::Overloaded => ("OVERLOADED", Refusal::Unavailable { retry_after: SOON }),
             Error::AcquirerUnavailable => {

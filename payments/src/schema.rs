@@ -162,6 +162,67 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    webhook_endpoints (id) {
+        id -> Uuid,
+        version -> Int8,
+        merchant_id -> Nullable<Text>,
+        url -> Text,
+        description -> Text,
+        event_types -> Array<Text>,
+        state -> Text,
+        disabled_reason -> Nullable<Text>,
+        secret_version -> Int4,
+        consecutive_failures -> Int4,
+        failing_since -> Nullable<Timestamptz>,
+        resume_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    vault.webhook_secrets (id) {
+        id -> Uuid,
+        endpoint_id -> Uuid,
+        version -> Int4,
+        dek_id -> Uuid,
+        nonce -> Bytea,
+        ciphertext -> Bytea,
+        created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    webhook_events (event_id) {
+        event_id -> Uuid,
+        idempotency_key -> Nullable<Text>,
+        spread_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    webhook_deliveries (id) {
+        id -> Uuid,
+        endpoint_id -> Uuid,
+        event_id -> Uuid,
+        trigger -> Text,
+        state -> Text,
+        attempts -> Int4,
+        due_at -> Nullable<Timestamptz>,
+        lease_expires_at -> Nullable<Timestamptz>,
+        lease -> Nullable<Uuid>,
+        last_attempt_at -> Nullable<Timestamptz>,
+        last_failure -> Nullable<Text>,
+        last_http_status -> Nullable<Int4>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::joinable!(webhook_secrets -> deks (dek_id));
+diesel::allow_tables_to_appear_in_same_query!(webhook_secrets, deks);
 diesel::joinable!(payment_methods -> cards (card_id));
 diesel::joinable!(cards -> deks (dek_id));
 diesel::allow_tables_to_appear_in_same_query!(cards, deks, payment_methods);

@@ -1,6 +1,7 @@
 //! The RPCs. Who, what, when; then lock, may, change, write.
 //!
-//! Calls that move money carry a request id and go through [`Handlers::once`]; one file holds each of them. Reads are in [`reads`].
+//! Calls that move money carry a request id and go through [`Handlers::once`]; one file holds each of them. Calls that are one transaction of ours go
+//! through [`keyed`]. Reads are in [`reads`].
 
 mod admission;
 mod cancel_payment_intent;
@@ -8,12 +9,15 @@ mod capture_payment_intent;
 mod confirm_payment_intent;
 mod create_payment_intent;
 mod create_refund;
+mod deliveries;
+mod keyed;
 mod ledger;
 pub(crate) mod messages;
 mod once;
 mod payment_methods;
 mod reads;
 mod simulator;
+mod webhook_endpoints;
 
 use mesh::{
     auth::{Caller, PrincipalId},
@@ -31,12 +35,15 @@ use crate::{
     acquiring::Acquiring,
     domain::{card::PaymentMethodId, payment_intent::PaymentIntentId},
     error::Error,
+    webhooks::address::Rules,
 };
 
 /// Implements every service of the package.
 pub(crate) struct Handlers {
     pub(crate) acquiring: Acquiring,
     pub(crate) admission: Admission,
+    /// Which URLs may be told of events.
+    pub(crate) webhook_rules: Rules,
     /// Whether the acquirer's own record may be read.
     pub(crate) simulator: bool,
 }

@@ -1,6 +1,7 @@
 //! Rows and queries. Every function takes the connection, so the caller owns the transaction; none decides anything.
 //!
-//! Locking order: payment intent, payment method, refund, attempt, ledger balances in ascending account id.
+//! Locking order: payment intent, payment method, refund, attempt, ledger balances in ascending account id. Apart from these: webhook event, webhook
+//! endpoint, delivery.
 
 pub(crate) mod attempts;
 pub(crate) mod captures;
@@ -9,6 +10,7 @@ pub(crate) mod ledger;
 pub(crate) mod merchants;
 pub(crate) mod methods;
 pub(crate) mod refunds;
+pub(crate) mod webhooks;
 
 use crate::{domain::money::Money, error::Error};
 

@@ -2,10 +2,12 @@
 //!
 //! A key-encryption key, which is in no database, wraps a data-encryption key for each merchant; that one encrypts cards with AES-256-GCM under a
 //! random nonce. The associated data binds a ciphertext to its row, so that no ciphertext can be moved to another. Travellers' cards lie under the
-//! key of `merchants/jetway`. Nothing but [`crate::acquirer`] is ever given an opened card.
+//! key of `merchants/jetway`. Nothing but [`crate::acquirer`] is ever given an opened card. The secrets that webhooks are signed with lie under the
+//! same keys.
 
 mod cipher;
 mod keys;
+mod secret;
 
 use std::sync::Arc;
 
@@ -14,9 +16,16 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::domain::card::{Card, Holder, Pan, VaultCardId};
+use crate::domain::{
+    card::{Card, Holder, Pan, VaultCardId},
+    webhook::WebhookSecretId,
+};
 
-pub use self::keys::{FileKeys, KeyError, KeyProvider, WrappedKey, create_keys_file};
+pub(crate) use self::cipher::random;
+pub use self::{
+    keys::{FileKeys, KeyError, KeyProvider, WrappedKey, create_keys_file},
+    secret::SealedSecret,
+};
 
 /// Whose key travellers' cards lie under.
 pub const MERCHANT: &str = "merchants/jetway";
@@ -45,6 +54,12 @@ pub enum VaultError {
     /// Encryption failed.
     #[error("a card cannot be encrypted")]
     Seal,
+    /// The ciphertext is not the one that was written for this secret.
+    #[error("the ciphertext of {0:?} is not authentic")]
+    SecretNotAuthentic(WebhookSecretId),
+    /// Encryption of a secret failed.
+    #[error("a secret cannot be encrypted")]
+    SealSecret,
     /// A key cannot be wrapped or unwrapped.
     #[error("a vault key cannot be used")]
     Key(#[from] KeyError),
@@ -116,7 +131,7 @@ impl Vault {
     /// [`VaultError::Key`].
     pub async fn generate_dek(&self, merchant: &str) -> Result<Dek, VaultError> {
         let id = DekId::generate();
-        let key = Zeroizing::new(cipher::random::<{ cipher::KEY_BYTES }>());
+        let key = Zeroizing::new(random::<{ cipher::KEY_BYTES }>());
         let wrapped = self.keys.wrap(&key, &dek_binding(merchant, id)).await?;
         Ok(Dek { id, merchant: merchant.to_owned(), wrapped })
     }
@@ -136,7 +151,7 @@ impl Vault {
             holder: card.holder.0.clone(),
         };
         serde_json::to_writer(&mut *text, &plaintext).map_err(|_| VaultError::Seal)?;
-        let nonce = cipher::random();
+        let nonce = random();
         let ciphertext = cipher::seal(&key, &nonce, &text, &card_binding(&dek.merchant, id, dek.id))
             .ok_or(VaultError::Seal)?;
         Ok(SealedCard { id, dek: dek.id, nonce, ciphertext })

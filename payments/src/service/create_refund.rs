@@ -86,7 +86,7 @@ impl CreateRefund {
             updated_at: now,
         };
         store::refunds::insert(conn, &refund, request).await?;
-        events::refund(conn, &refund, now).await?;
+        events::refund(conn, &refund, &intent.merchant, now).await?;
         let posting = Posting::RefundCreated { amount: amount_minor };
         post(conn, &intent, Source::Refund(refund.id.uuid()), posting, None, now).await?;
         let question = Question {

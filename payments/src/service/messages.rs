@@ -2,7 +2,7 @@
 
 use mesh::clock::to_proto;
 use proto::{
-    payments::v1::{self as pb, payment_intent},
+    payments::v1::{self as pb, delivery, payment_intent, webhook_endpoint},
     r#type,
 };
 
@@ -11,6 +11,7 @@ use crate::domain::{
     money::Money,
     payment_intent::{CaptureMethod, PaymentIntent, State},
     refund::{self, Refund},
+    webhook::{self, Delivery, DeliveryState, DisabledReason, Failure, Trigger, WebhookEndpoint},
 };
 
 pub(crate) fn money(amount: Money) -> r#type::Money {
@@ -85,5 +86,77 @@ pub(crate) fn refund(refund: &Refund) -> pb::Refund {
         payment_intent: refund.intent.name(),
         amount: Some(money(refund.amount)),
         reason: refund.reason.clone(),
+    }
+}
+
+/// Without its secret, which only two calls show.
+pub(crate) fn webhook_endpoint(endpoint: &WebhookEndpoint) -> pb::WebhookEndpoint {
+    let (state, disabled_reason) = match endpoint.state {
+        webhook::State::Enabled => {
+            (webhook_endpoint::State::Enabled, webhook_endpoint::DisabledReason::Unspecified)
+        }
+        webhook::State::Disabled(reason) => (
+            webhook_endpoint::State::Disabled,
+            match reason {
+                DisabledReason::Manual => webhook_endpoint::DisabledReason::Manual,
+                DisabledReason::Gone => webhook_endpoint::DisabledReason::Gone,
+                DisabledReason::Failing => webhook_endpoint::DisabledReason::Failing,
+            },
+        ),
+    };
+    pb::WebhookEndpoint {
+        name: endpoint.id.name(),
+        uid: endpoint.id.to_string(),
+        create_time: Some(to_proto(endpoint.created_at)),
+        update_time: Some(to_proto(endpoint.updated_at)),
+        etag: endpoint.etag(),
+        state: state.into(),
+        disabled_reason: disabled_reason.into(),
+        merchant: endpoint.merchant.as_ref().map(|id| format!("merchants/{id}")).unwrap_or_default(),
+        url: endpoint.url.clone(),
+        description: endpoint.description.clone(),
+        event_types: endpoint.event_types.clone(),
+        secret: String::new(),
+        secret_version: endpoint.secret_version,
+    }
+}
+
+pub(crate) fn delivery(delivery: &Delivery) -> pb::Delivery {
+    let (state, next_attempt_time) = match delivery.state {
+        DeliveryState::Pending { due_at } => (delivery::State::Pending, Some(to_proto(due_at))),
+        DeliveryState::Succeeded => (delivery::State::Succeeded, None),
+        DeliveryState::Dead => (delivery::State::Dead, None),
+    };
+    let trigger = match delivery.trigger {
+        Trigger::Event => delivery::Trigger::Event,
+        Trigger::Redelivery => delivery::Trigger::Redelivery,
+        Trigger::Replay => delivery::Trigger::Replay,
+        Trigger::Ping => delivery::Trigger::Ping,
+    };
+    let last_failure = match delivery.last_failure {
+        None => delivery::Failure::Unspecified,
+        Some(Failure::HttpStatus) => delivery::Failure::HttpStatus,
+        Some(Failure::Timeout) => delivery::Failure::Timeout,
+        Some(Failure::NameNotResolved) => delivery::Failure::NameNotResolved,
+        Some(Failure::AddressForbidden) => delivery::Failure::AddressForbidden,
+        Some(Failure::ConnectionFailed) => delivery::Failure::ConnectionFailed,
+        Some(Failure::TlsFailed) => delivery::Failure::TlsFailed,
+        Some(Failure::SecretUnreadable) => delivery::Failure::SecretUnreadable,
+        Some(Failure::EndpointDisabled) => delivery::Failure::EndpointDisabled,
+    };
+    pb::Delivery {
+        name: delivery.name(),
+        uid: delivery.id.to_string(),
+        create_time: Some(to_proto(delivery.created_at)),
+        update_time: Some(to_proto(delivery.updated_at)),
+        state: state.into(),
+        trigger: trigger.into(),
+        event: delivery.event.name(),
+        event_type: delivery.event_type.clone(),
+        attempt_count: delivery.attempts,
+        next_attempt_time,
+        last_attempt_time: delivery.last_attempt_at.map(to_proto),
+        last_failure: last_failure.into(),
+        last_http_status: delivery.last_status.map(i32::from).unwrap_or_default(),
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         payment_intent::PaymentIntent,
     },
     error::Error,
-    store,
+    events, store,
 };
 
 pub(crate) const CREATE_PAYMENT_INTENT: &str = "/jetway.payments.v1.PaymentIntentService/CreatePaymentIntent";
@@ -102,12 +102,20 @@ impl Handlers {
         request: idempotency::Request,
         command: Command,
     ) -> Result<Response<M>, Status> {
+        events::caused_by(&request.key, self.execute(&request, &command)).await
+    }
+
+    async fn execute<M: Message + Default>(
+        &self,
+        request: &idempotency::Request,
+        command: &Command,
+    ) -> Result<Response<M>, Status> {
         let db = &self.acquiring.db;
         let now = self.acquiring.clock.now();
         let first = {
             let _admitted = self.admission.admit().await?;
             db.transaction("begin", async |conn: &mut AsyncPgConnection| {
-                first(conn, &request, &command, now).await
+                first(conn, request, command, now).await
             })
             .await?
         };
@@ -118,7 +126,7 @@ impl Handlers {
                 self.acquiring.drive(attempt).await?;
                 let now = self.acquiring.clock.now();
                 db.transaction("answer", async |conn: &mut AsyncPgConnection| {
-                    stored(conn, &request, now).await
+                    stored(conn, request, now).await
                 })
                 .await?
             }

@@ -169,7 +169,7 @@ impl Handlers {
 
     async fn seal(&self, customer: PrincipalId, card: &Card) -> Result<(PaymentMethod, SealedCard), Error> {
         let vault = &self.acquiring.vault;
-        let sealed = vault.seal(&self.dek().await?, VaultCardId::generate(), card).await?;
+        let sealed = vault.seal(&self.dek(vault::MERCHANT).await?, VaultCardId::generate(), card).await?;
         let method = PaymentMethod {
             id: PaymentMethodId::generate(),
             customer,
@@ -185,18 +185,18 @@ impl Handlers {
         Ok((method, sealed))
     }
 
-    /// The key that cards are encrypted with now. The first card makes it.
-    async fn dek(&self) -> Result<Dek, Error> {
+    /// The key that what belongs to a merchant is encrypted with now. The first use makes it.
+    pub(super) async fn dek(&self, merchant: &str) -> Result<Dek, Error> {
         let db = &self.acquiring.db;
-        if let Some(dek) = store::methods::active_dek(&mut *db.connection().await?, vault::MERCHANT).await? {
+        if let Some(dek) = store::methods::active_dek(&mut *db.connection().await?, merchant).await? {
             return Ok(dek);
         }
-        let new = self.acquiring.vault.generate_dek(vault::MERCHANT).await?;
+        let new = self.acquiring.vault.generate_dek(merchant).await?;
         let now = self.acquiring.clock.now();
         db.transaction("create_dek", async |conn: &mut AsyncPgConnection| {
             store::methods::insert_dek(conn, &new, now).await?;
             // Another process may have been first.
-            store::methods::active_dek(conn, vault::MERCHANT).await?.ok_or(Error::Vault(VaultError::Seal))
+            store::methods::active_dek(conn, merchant).await?.ok_or(Error::Vault(VaultError::Seal))
         })
         .await
     }

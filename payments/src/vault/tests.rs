@@ -101,3 +101,20 @@ fn a_keys_file_that_is_damaged_is_refused_with_its_line() {
         assert!(!error.contains("ff"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_secret_is_bound_to_its_row_and_cannot_pass_for_another() {
+    let (vault, _dir) = vault();
+    let dek = vault.generate_dek(MERCHANT).await.unwrap();
+    let sealed = vault.seal_secret(&dek, WebhookSecretId::generate(), &[7; 32]).await.unwrap();
+
+    assert_eq!(*vault.open_secret(&dek, &sealed).await.unwrap(), [7; 32]);
+    let mut flipped = sealed.clone();
+    flipped.ciphertext[3] ^= 1;
+    let moved = SealedSecret { id: WebhookSecretId::generate(), ..sealed.clone() };
+    for damaged in [flipped, moved] {
+        let refused = vault.open_secret(&dek, &damaged).await.unwrap_err();
+        assert!(matches!(refused, VaultError::SecretNotAuthentic(id) if id == damaged.id), "{refused}");
+    }
+    assert!(!sealed.ciphertext.windows(4).any(|window| window == [7; 4]));
+}

@@ -34,6 +34,9 @@ use tonic::{Response, Status};
 pub(crate) const VISA: &str = "4242424242424242";
 pub(crate) const AMOUNT: i64 = 12_500;
 
+/// An interval longer than any test, in milliseconds.
+pub(crate) const NEVER: u64 = 3_600_000;
+
 /// What goes wrong with the next call to the acquirer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
@@ -156,15 +159,20 @@ pub(crate) struct TestPayments {
 impl TestPayments {
     /// Everything, with a janitor that never comes by itself.
     pub(crate) async fn start() -> Self {
-        Self::start_with(3_600_000).await
+        Self::start_with(NEVER, NEVER).await
     }
 
     /// Everything, with a janitor that comes all the time and takes whatever is open.
     pub(crate) async fn start_with_busy_janitor() -> Self {
-        Self::start_with(10).await
+        Self::start_with(10, NEVER).await
     }
 
-    async fn start_with(janitor_interval_ms: u64) -> Self {
+    /// Everything, with webhooks to this machine that are delivered all the time.
+    pub(crate) async fn start_with_webhooks() -> Self {
+        Self::start_with(NEVER, 10).await
+    }
+
+    async fn start_with(janitor_interval_ms: u64, webhooks_interval_ms: u64) -> Self {
         let clock = Clock::stopped("2026-11-21T12:00:00Z".parse().unwrap());
         let issuer = Issuer::start().await;
         let mut acquirer_config = acquirer::Config {
@@ -188,6 +196,12 @@ impl TestPayments {
             simulator: true,
             keys: payments::config::KeysConfig { file: keys_file },
             janitor: payments::config::JanitorConfig { interval_ms: janitor_interval_ms, age_ms: 0 },
+            webhooks: payments::config::WebhooksConfig {
+                interval_ms: webhooks_interval_ms,
+                timeout_ms: NEVER,
+                allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
+                ..payments::config::WebhooksConfig::default()
+            },
             ..payments::Config::default()
         };
         let faults = Faults::default();

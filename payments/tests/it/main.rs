@@ -12,3 +12,4 @@ mod recovery;
 mod refunds;
 mod schema;
 mod secrets;
+mod webhooks;

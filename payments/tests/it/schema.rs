@@ -40,7 +40,7 @@ async fn the_schema_is_the_one_that_the_migrations_make() {
             "SELECT CASE c.table_schema WHEN 'public' THEN '' ELSE c.table_schema || '.' END || c.table_name || '.' || c.column_name \
              || ' ' || CASE c.is_nullable WHEN 'YES' THEN 'Nullable<' ELSE '' END || CASE c.udt_name \
              WHEN 'text' THEN 'Text' WHEN 'int2' THEN 'Int2' WHEN 'int4' THEN 'Int4' WHEN 'int8' THEN 'Int8' \
-             WHEN 'uuid' THEN 'Uuid' WHEN 'bool' THEN 'Bool' WHEN 'bytea' THEN 'Bytea' WHEN 'timestamptz' THEN 'Timestamptz' \
+             WHEN 'uuid' THEN 'Uuid' WHEN 'bool' THEN 'Bool' WHEN 'bytea' THEN 'Bytea' WHEN 'timestamptz' THEN 'Timestamptz' WHEN '_text' THEN 'Array<Text>' \
              ELSE c.udt_name END || CASE c.is_nullable WHEN 'YES' THEN '>' ELSE '' END AS column \
              FROM information_schema.columns AS c INNER JOIN information_schema.tables AS t USING (table_schema, table_name) \
              WHERE c.table_schema IN ('public', 'vault') AND t.table_type = 'BASE TABLE' \
@@ -80,6 +80,10 @@ async fn every_migration_can_be_undone_and_done_again() {
                 (
                     include_str!("../../migrations/2026-11-21-200004_invariants/up.sql"),
                     include_str!("../../migrations/2026-11-21-200004_invariants/down.sql"),
+                ),
+                (
+                    include_str!("../../migrations/2026-11-21-200010_webhooks/up.sql"),
+                    include_str!("../../migrations/2026-11-21-200010_webhooks/down.sql"),
                 ),
             ][..],
         ),

@@ -27,7 +27,7 @@ struct Count {
 }
 
 /// The tables of a database in which `secret` stands in any column: as a number of its own in text, or as bytes in binary data.
-async fn holding(conn: &mut AsyncPgConnection, secret: &str) -> Vec<String> {
+pub(crate) async fn holding(conn: &mut AsyncPgConnection, secret: &str) -> Vec<String> {
     let tables: Vec<Table> = diesel::sql_query(
         "SELECT table_schema || '.' || table_name AS name FROM information_schema.tables \
          WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'",
