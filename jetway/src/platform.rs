@@ -39,6 +39,9 @@ pub fn data_dir() -> PathBuf {
 /// How long every service may take until it is ready.
 const READY_MAX: Duration = Duration::from_mins(2);
 
+/// The addresses of this machine.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
 /// How many times the production rate limits allow, without `--strict-limits`.
 const RELAXED: u32 = 1000;
 
@@ -236,6 +239,11 @@ impl<'a> Parts<'a> {
                 acquirer: at(&acquirer),
                 keys: payments::config::KeysConfig { file: self.dir.keys("payments") },
                 simulator: true,
+                // Whoever tries webhooks on this machine receives them on it.
+                webhooks: payments::config::WebhooksConfig {
+                    allowed_networks: LOOPBACK.map(|network| network.parse().expect("a network")).to_vec(),
+                    ..payments::config::WebhooksConfig::default()
+                },
                 clock_file: clock_file.clone(),
                 ..payments::Config::default()
             })

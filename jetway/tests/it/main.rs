@@ -14,3 +14,4 @@ mod readme;
 mod revocations;
 mod seats;
 mod secrets;
+mod webhooks;
