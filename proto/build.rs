@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, Value};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "jetway/type/money.proto",
     "jetway/mesh/v1/policy.proto",
     "jetway/identity/v1/identity.proto",
