@@ -146,13 +146,13 @@ async fn append(
     payload: serde_json::Value,
     now: Timestamp,
 ) -> Result<EventId, Error> {
-    let request_id = mesh::server::request_id();
+    // Ids and keys of calls are whatever clients made up.
+    let request_id = Some(mesh::server::request_id()).filter(|id| !holds_card_number(id)).unwrap_or_default();
     let version = outbox::append(
         conn,
         &Event { aggregate_type, aggregate_id, event_type, payload, request_id, occurred_at: now },
     )
     .await?;
-    // A key is whatever a client made up.
     let key = CAUSE.try_with(String::clone).ok().filter(|key| !key.is_empty() && !holds_card_number(key));
     store::webhooks::deliveries::queue(conn, aggregate_type, aggregate_id, version, key.as_deref()).await
 }

@@ -112,10 +112,19 @@ async fn no_delivery_holds_anything_of_a_card() {
     t.endpoint(&receiver.url).await;
     let intent = t.captured().await;
     t.refund(&intent.name, None, &key()).await.unwrap();
+    // Clients make up ids and keys of calls, and may make them of anything.
+    let mut request = create(PrincipalId::generate(), "");
+    request.request_id = VISA.to_owned();
+    let mut request = tonic::Request::new(request);
+    request.metadata_mut().insert("x-request-id", VISA.parse().unwrap());
+    let named = t.intents().create_payment_intent(request).await.unwrap().into_inner();
 
     let hex = hex::encode(VISA);
     let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, VISA);
-    for received in receiver.received(7).await {
+    let received = receiver.received(8).await;
+    let last = received.iter().map(Received::json).find(|event| event["resource"] == named.name);
+    assert_eq!(last.unwrap()["request"]["idempotency_key"], json!(null));
+    for received in received {
         let text = format!("{:?} {}", received.headers, received.body);
         for secret in [VISA, "4242 4242 4242 4242", &hex, &base64, "A Traveller", "\"123\"", "cvc", "last4"] {
             assert!(!text.contains(secret), "{secret}: {text}");
