@@ -196,7 +196,7 @@ impl Worker {
         let now = self.clock.now();
         self.db
             .transaction("finish_delivery", async |conn: &mut AsyncPgConnection| {
-                finish(conn, endpoint, id, lease, &answer, now).await
+                finish(conn, &ready, lease, &answer, now).await
             })
             .await
     }
@@ -235,17 +235,29 @@ pub(crate) async fn secret(vault: &Vault, dek: &Dek, sealed: &SealedSecret) -> R
 /// Writes down what came of an attempt. Whoever lost its lease meanwhile writes nothing.
 async fn finish(
     conn: &mut AsyncPgConnection,
-    endpoint: WebhookEndpointId,
-    id: DeliveryId,
+    attempted: &Ready,
     lease: Uuid,
     answer: &Answer,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let mut endpoint = match store::webhooks::lock(conn, endpoint).await {
+    let mut endpoint = match store::webhooks::lock(conn, attempted.endpoint.id).await {
         Err(Error::WebhookEndpointNotFound(_)) => return Ok(()),
         endpoint => endpoint?,
     };
-    let Some(mut delivery) = deliveries::lock_leased(conn, id, lease).await? else { return Ok(()) };
+    let delivery = deliveries::lock_leased(conn, attempted.delivery.id, lease).await?;
+    let Some(mut delivery) = delivery else { return Ok(()) };
+    if endpoint.url != attempted.endpoint.url {
+        // What the old URL said is not the new one's: it is tried at once, and nothing is held against it.
+        return match answer {
+            Answer::Accepted { .. } => {
+                delivery.attempted(answer, None, now);
+                deliveries::update(conn, &delivery).await
+            }
+            Answer::Gone { .. } | Answer::Failed { .. } => {
+                deliveries::give_back(conn, delivery.id, lease).await
+            }
+        };
+    }
     delivery.attempted(answer, schedule::delay(delivery.attempts.saturating_add(1)), now);
     deliveries::update(conn, &delivery).await?;
     endpoint.health = endpoint.health.after(answer, now);

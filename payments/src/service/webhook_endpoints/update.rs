@@ -12,7 +12,11 @@ use super::{
     },
     event_types, save,
 };
-use crate::{domain::webhook::WebhookEndpointId, error::Error, store};
+use crate::{
+    domain::webhook::{Health, WebhookEndpointId},
+    error::Error,
+    store,
+};
 
 const METHOD: &str = "/jetway.payments.v1.WebhookEndpointService/UpdateWebhookEndpoint";
 
@@ -69,8 +73,10 @@ impl Handlers {
             if !asked.merchant.is_empty() && merchant.as_deref() != Some(asked.merchant.as_str()) {
                 return Err(Error::InvalidField("webhook_endpoint.merchant"));
             }
-            if let Some(url) = &change.url {
+            if let Some(url) = change.url.as_ref().filter(|url| **url != endpoint.url) {
                 endpoint.url.clone_from(url);
+                // The new one has not failed yet.
+                endpoint.health = Health::default();
             }
             if let Some(description) = &change.description {
                 endpoint.description.clone_from(description);

@@ -1,5 +1,7 @@
 //! One endpoint does not suffer from another.
 
+use diesel::{QueryableByName, sql_types::BigInt};
+use diesel_async::RunQueryDsl as _;
 use proto::payments::v1::{self as pb, delivery::State};
 
 use super::receiver::{Receiver, Reply};
@@ -96,4 +98,65 @@ async fn an_endpoint_that_is_disabled_while_it_is_called_stays_so() {
     let dead = &t.deliveries(&endpoint.name).await[0];
     assert_eq!((dead.state(), dead.last_failure()), (State::Dead, pb::delivery::Failure::EndpointDisabled));
     t.check().await;
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_transaction_is_open_and_no_lock_is_held_while_an_endpoint_is_called() {
+    let t = TestPayments::start_with_webhooks().await;
+    let receiver = Receiver::that(Reply::Hang).await;
+    let endpoint = t.endpoint(&receiver.url).await;
+    t.event().await;
+    receiver.received(1).await;
+    let mut conn = t.conn().await;
+
+    // Rounds have transactions, too, but none that lasts as long as the call.
+    let seen = async {
+        loop {
+            let open: Count = diesel::sql_query(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND xact_start IS NOT NULL",
+            )
+            .get_result(&mut conn)
+            .await
+            .unwrap();
+            if open.count == 0 {
+                return;
+            }
+        }
+    };
+    let limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(limit, seen).await.expect("there is a moment without a transaction");
+    let rename = pb::UpdateWebhookEndpointRequest {
+        webhook_endpoint: Some(pb::WebhookEndpoint { description: "renamed".to_owned(), ..endpoint }),
+        ..pb::UpdateWebhookEndpointRequest::default()
+    };
+    t.endpoints().update_webhook_endpoint(rename).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_old_url_answers_is_not_held_against_the_new_one() {
+    let t = TestPayments::start_with_webhooks().await;
+    let old = Receiver::that(Reply::Hang).await;
+    let endpoint = t.endpoint(&old.url).await;
+    t.event().await;
+    old.received(1).await;
+    let new = Receiver::start().await;
+    let change = pb::UpdateWebhookEndpointRequest {
+        webhook_endpoint: Some(pb::WebhookEndpoint { url: new.url.clone(), ..endpoint.clone() }),
+        ..pb::UpdateWebhookEndpointRequest::default()
+    };
+    t.endpoints().update_webhook_endpoint(change).await.unwrap();
+
+    old.release(410);
+
+    let delivery = t.attempted(&endpoint.name, 1).await;
+    assert_eq!((delivery.state(), delivery.last_http_status), (State::Succeeded, 204));
+    assert_eq!(t.read(&endpoint.name).await.state(), pb::webhook_endpoint::State::Enabled);
+    assert_eq!(new.so_far()[0].id(), old.so_far()[0].id());
 }

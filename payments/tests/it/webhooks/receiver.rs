@@ -29,7 +29,7 @@ pub(super) enum Reply {
     Later(u16, &'static str),
     /// To another URL.
     Redirect(String),
-    /// Never.
+    /// Not until [`Receiver::release`].
     Hang,
 }
 
@@ -49,6 +49,8 @@ struct Shared {
     usual: Mutex<Reply>,
     /// Requests that are answered at this moment, and the most of them ever.
     open: Mutex<(usize, usize)>,
+    /// What those that wait are told in the end.
+    released: watch::Sender<Option<u16>>,
 }
 
 /// A server that takes deliveries. It ends when it is dropped.
@@ -72,6 +74,7 @@ impl Receiver {
             replies: Mutex::default(),
             usual: Mutex::new(usual),
             open: Mutex::default(),
+            released: watch::Sender::new(None),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook?who=me", listener.local_addr().unwrap());
@@ -104,6 +107,11 @@ impl Receiver {
         self.shared.received.lock().unwrap().clone()
     }
 
+    /// Answers this to all that wait.
+    pub(super) fn release(&self, status: u16) {
+        self.shared.released.send_replace(Some(status));
+    }
+
     /// The most requests that were open at the same time.
     pub(super) fn open_max(&self) -> usize {
         self.shared.open.lock().unwrap().1
@@ -127,7 +135,11 @@ async fn receive(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap
             (StatusCode::from_u16(status).unwrap(), [("retry-after", when)]).into_response()
         }
         Reply::Redirect(url) => (StatusCode::FOUND, [("location", url)]).into_response(),
-        Reply::Hang => std::future::pending().await,
+        Reply::Hang => {
+            let mut released = shared.released.subscribe();
+            let status = *released.wait_for(Option::is_some).await.unwrap();
+            StatusCode::from_u16(status.unwrap()).unwrap().into_response()
+        }
     };
     shared.open.lock().unwrap().0 -= 1;
     response
