@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use diesel_async::SimpleAsyncConnection as _;
 use jiff::Timestamp;
 use mesh::{auth::PrincipalId, clock::to_proto};
 use proto::payments::v1::{
@@ -263,4 +264,38 @@ async fn deliveries_are_listed_by_pages_and_filters() {
     assert_eq!(unsupported.code(), Code::InvalidArgument);
     let missing = format!("webhookEndpoints/{}", mesh::id::generate());
     assert_eq!(reason(&list(&missing, "", 0, "").await.unwrap_err()), "WEBHOOK_ENDPOINT_NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_replays_ten_thousand_events_and_no_more() {
+    let t = TestPayments::start().await;
+    let endpoint = t.endpoint("https://hooks.example/").await;
+    let mut conn = t.conn().await;
+    let from = t.now();
+    let many = format!(
+        "INSERT INTO outbox (id, aggregate_type, aggregate_id, version, event_type, payload, request_id, occurred_at) \
+         SELECT gen_random_uuid(), 'refund', gen_random_uuid(), 1, 'refund.created', '{{}}', '', '{from}' \
+         FROM generate_series(1, 10001); \
+         INSERT INTO webhook_events (event_id, spread_at) SELECT id, '{from}' FROM outbox"
+    );
+    conn.batch_execute(&many).await.unwrap();
+    t.advance(1);
+    let count = |state: &str| pb::ListDeliveriesRequest {
+        parent: endpoint.name.clone(),
+        page_size: 1,
+        filter: format!("state = {state}"),
+        ..pb::ListDeliveriesRequest::default()
+    };
+
+    let refused = replay(&t, range(&endpoint.name, from, &[])).await.unwrap_err();
+
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "REPLAY_TOO_LARGE"));
+    let listed = t.delivery_service().list_deliveries(count("PENDING")).await.unwrap().into_inner();
+    assert_eq!(listed.deliveries, [], "a refused call changes nothing");
+    conn.batch_execute(
+        "DELETE FROM webhook_events WHERE event_id = (SELECT min(event_id::text)::uuid FROM webhook_events)",
+    )
+    .await
+    .unwrap();
+    assert_eq!(replay(&t, range(&endpoint.name, from, &[])).await.unwrap(), 10_000);
 }
