@@ -180,6 +180,10 @@ impl Worker {
             ready => ready?,
         };
         let answer = match open(&self.vault, &ready.secrets).await {
+            Ok(secrets) if secrets.is_empty() => {
+                tracing::error!(webhook_endpoint = %endpoint, "a webhook endpoint has no secret");
+                Answer::failed(Failure::SecretUnreadable)
+            }
             Ok(secrets) => {
                 let event = ready.delivery.event;
                 let body = body::of(event, &ready.message);
@@ -216,10 +220,18 @@ async fn ready(
     Ok(Ready { delivery, endpoint, secrets, message })
 }
 
+/// Opens the secrets to sign with. The newest must be there; an old one that cannot be read only keeps its last day from those who still use it.
 async fn open(vault: &Vault, sealed: &[(Dek, SealedSecret)]) -> Result<Vec<Secret>, VaultError> {
     let mut secrets = Vec::new();
-    for (dek, sealed) in sealed {
-        secrets.push(secret(vault, dek, sealed).await?);
+    for (at, (dek, sealed)) in sealed.iter().enumerate() {
+        match secret(vault, dek, sealed).await {
+            Ok(secret) => secrets.push(secret),
+            Err(why) if at == 0 => return Err(why),
+            Err(why) => {
+                let cause: &dyn std::error::Error = &why;
+                tracing::error!(error = cause, "an old webhook secret cannot be read");
+            }
+        }
     }
     Ok(secrets)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use diesel_async::SimpleAsyncConnection as _;
 use http::HeaderMap;
 use jiff::SignedDuration;
 use mesh::{auth::PrincipalId, clock::Clock, run};
@@ -309,4 +310,40 @@ async fn an_event_is_queued_with_its_cause_and_lost_with_it() {
     assert_eq!(deliveries.len(), 1);
     assert_eq!(deliveries[0].event_type, "payment_intent.created");
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_without_a_good_signature_and_the_endpoint_is_not_to_blame() {
+    let t = TestPayments::start_with_webhooks().await;
+    let receiver = Receiver::start().await;
+    let (endpoint, other) = (t.endpoint(&receiver.url).await, t.endpoint(&receiver.url).await);
+    // The other's secret in the place of its own: authentic, and not of this row.
+    let swap = format!(
+        "UPDATE vault.webhook_secrets AS s SET ciphertext = o.ciphertext FROM vault.webhook_secrets AS o \
+         WHERE s.endpoint_id = '{}' AND o.endpoint_id = '{}'",
+        endpoint.uid, other.uid
+    );
+    t.conn().await.batch_execute(&swap).await.unwrap();
+    t.event().await;
+
+    let delivery = t.attempted(&endpoint.name, 1).await;
+
+    assert_eq!(delivery.state(), pb::delivery::State::Pending);
+    assert_eq!(delivery.last_failure(), pb::delivery::Failure::SecretUnreadable);
+    t.delivered(&other.name, 1).await;
+    let received = receiver.so_far();
+    assert_eq!(received.len(), 1);
+    assert!(received[0].is_signed(&other.secret, t.now().as_second()));
+    // A new secret sets it right, though the old one would still have its day.
+    let secret = rotate(&t, &endpoint.name).await;
+    t.advance(6);
+    t.attempted(&endpoint.name, 2).await;
+    let received = receiver.received(2).await;
+    assert!(received[1].is_signed(&secret, t.now().as_second()));
+    t.conn().await.batch_execute("DELETE FROM vault.webhook_secrets").await.unwrap();
+    t.event().await;
+    let unsigned =
+        |delivery: &pb::Delivery| delivery.last_failure() == pb::delivery::Failure::SecretUnreadable;
+    t.until(&endpoint.name, "refused", |deliveries| deliveries.iter().any(unsigned)).await;
+    assert_eq!(receiver.so_far().len(), 2, "nothing is sent unsigned");
 }
