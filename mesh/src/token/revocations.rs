@@ -85,7 +85,7 @@ struct Known {
     keys: HashMap<String, i64>,
     /// When the first of the sessions and users ends.
     first_end: i64,
-    /// Entries that ended by then had to make room: tokens that end by then could be theirs.
+    /// Entries of what was revoked by then had to make room: tokens that were issued by then could be theirs.
     forgotten: i64,
 }
 
@@ -131,7 +131,7 @@ impl Revocations {
             return Err(TokenError::Revoked);
         }
         let changed = known.users.get(&claims.sub).is_some_and(|(sv, _)| claims.sv < *sv);
-        if changed || claims.exp <= known.forgotten { Err(TokenError::Stale) } else { Ok(()) }
+        if changed || claims.iat <= known.forgotten { Err(TokenError::Stale) } else { Ok(()) }
     }
 }
 
@@ -161,7 +161,8 @@ impl Known {
             // A quarter, so that this is not done again for each.
             let mut ends: Vec<_> = new.ends().collect();
             let (_, end, _) = ends.select_nth_unstable(count / 4);
-            new.forgotten = *end;
+            // The clock that tokens are issued by may be a little ahead of the one that entries are written by.
+            new.forgotten = new.forgotten.max(*end - ENTRY_LIFE_SECONDS + LEEWAY_SECONDS);
             new.forget_until(*end);
             tracing::warn!(
                 count,
