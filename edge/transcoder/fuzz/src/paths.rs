@@ -17,7 +17,7 @@ pub fn check(data: &[u8]) {
     }
     let gateway = GATEWAY.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let query = uri.query().unwrap_or("").to_owned();
-    if uri.path() == "/q" {
+    if decoded(uri.path(), "", false).as_deref() == Some("/q") {
         check_query(&gateway, &query);
     } else if query.is_empty() {
         check_path(&gateway, uri.path());
@@ -57,7 +57,11 @@ fn check_path(gateway: &Gateway, path: &str) {
         return;
     }
     let segments: Vec<&str> = raw.split('/').collect();
-    let verb = raw.strip_suffix(":verb").filter(|rest| !rest.is_empty() && !rest.ends_with('/'));
+    let verb = raw
+        .rsplit_once(':')
+        .filter(|(_, verb)| decoded(verb, "", false).as_deref() == Some("verb"))
+        .map(|(rest, _)| rest)
+        .filter(|rest| !rest.is_empty() && !rest.ends_with('/'));
     let cut: Option<Vec<&str>> = verb.map(|rest| rest.split('/').collect());
     let with_verb = cut.as_ref().and_then(|segments| best(segments, true).map(|rule| (rule, segments)));
     let found = with_verb.or_else(|| best(&segments, false).map(|rule| (rule, &segments)));
