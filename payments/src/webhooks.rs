@@ -48,6 +48,12 @@ const SPREAD_MAX: usize = 500;
 /// Attempts that use the database at the same time: the connections are there for payments first.
 const DATABASE_TURNS: usize = 4;
 
+/// How often the database is asked again for what an attempt needs or for what came of it.
+const TRIES_MAX: usize = 3;
+
+/// How long a delivery is put off that could not be attempted for a reason of ours.
+const OWN_FAULT_PAUSE: SignedDuration = SignedDuration::from_secs(30);
+
 /// What delivers. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Worker {
@@ -85,7 +91,13 @@ impl Worker {
 
     /// Spreads what is new, and begins the attempts that are due, as many as there is room for. They go on behind this.
     pub(crate) async fn round(&self) -> Result<(), Error> {
-        self.spread().await?;
+        let spread = self.spread().await;
+        // What is spread already waits for nothing that is not.
+        self.take().await?;
+        spread
+    }
+
+    async fn take(&self) -> Result<(), Error> {
         loop {
             let now = self.clock.now();
             let free = self.slots.available_permits();
@@ -119,10 +131,12 @@ impl Worker {
         }
     }
 
-    /// Forgets secrets that sign no more.
+    /// Forgets secrets that sign no more, and gives up what is left of disabled endpoints.
     pub(crate) async fn sweep(&self) -> Result<(), Error> {
         let now = self.clock.now();
-        store::webhooks::sweep_secrets(&mut *self.db.connection().await?, now).await
+        store::webhooks::sweep_secrets(&mut *self.db.connection().await?, now).await?;
+        while deliveries::give_up_of_disabled(&mut *self.db.connection().await?, now).await? {}
+        Ok(())
     }
 
     fn lease_end(&self, now: Timestamp) -> Timestamp {
@@ -159,8 +173,12 @@ impl Worker {
             }
         };
         if let Err(error) = outcome {
-            let cause: &dyn std::error::Error = &error;
-            tracing::error!(error = cause, delivery = %id, "a delivery cannot be attempted");
+            log_fault(id, &error);
+            // Behind those that can; without this, once the lease has ended.
+            let due_at = self.clock.now().checked_add(OWN_FAULT_PAUSE).unwrap_or(Timestamp::MAX);
+            if let Ok(mut conn) = self.db.connection().await {
+                let _gone_or_later = deliveries::put_off(&mut conn, id, lease, due_at).await;
+            }
         }
     }
 
@@ -171,11 +189,7 @@ impl Worker {
         lease: Uuid,
     ) -> Result<(), Error> {
         let now = self.clock.now();
-        let ready = {
-            let _turn = self.turns.acquire().await;
-            ready(&mut *self.db.connection().await?, endpoint, id, now).await
-        };
-        let ready = match ready {
+        let ready = match self.prepare(endpoint, id, now).await {
             Err(Error::WebhookEndpointNotFound(_) | Error::DeliveryNotFound(_)) => return Ok(()),
             ready => ready?,
         };
@@ -196,14 +210,54 @@ impl Worker {
                 Answer::failed(Failure::SecretUnreadable)
             }
         };
+        self.write_down(&ready, lease, &answer).await
+    }
+
+    async fn prepare(
+        &self,
+        endpoint: WebhookEndpointId,
+        id: DeliveryId,
+        now: Timestamp,
+    ) -> Result<Ready, Error> {
+        let _turn = self.turns.acquire().await;
+        let mut tries = 1;
+        loop {
+            let ready = async { ready(&mut *self.db.connection().await?, endpoint, id, now).await };
+            match ready.await {
+                Err(error) if may_pass(&error) && tries < TRIES_MAX => tries += 1,
+                ready => return ready,
+            }
+        }
+    }
+
+    /// Patiently: what is not written down is delivered once more.
+    async fn write_down(&self, ready: &Ready, lease: Uuid, answer: &Answer) -> Result<(), Error> {
         let _turn = self.turns.acquire().await;
         let now = self.clock.now();
-        self.db
-            .transaction("finish_delivery", async |conn: &mut AsyncPgConnection| {
-                finish(conn, &ready, lease, &answer, now).await
-            })
-            .await
+        let mut tries = 1;
+        loop {
+            let written = self
+                .db
+                .transaction("finish_delivery", async |conn: &mut AsyncPgConnection| {
+                    finish(conn, ready, lease, answer, now).await
+                })
+                .await;
+            match written {
+                Err(error) if may_pass(&error) && tries < TRIES_MAX => tries += 1,
+                written => return written,
+            }
+        }
     }
+}
+
+fn log_fault(delivery: DeliveryId, error: &Error) {
+    let cause: &dyn std::error::Error = error;
+    tracing::error!(error = cause, %delivery, "a delivery cannot be attempted");
+}
+
+/// Whether it is worth asking the database again: it had no connection, or something was waited for too long.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Database(_) | Error::Pool(_))
 }
 
 async fn ready(

@@ -34,6 +34,10 @@ use crate::domain::webhook::{Answer, Failure};
 /// The most bytes of an answer's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// How long one address of a host is tried, and how many are.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const ADDRESSES_MAX: usize = 3;
+
 /// Who we are.
 const USER_AGENT: &str = "Jetway-Webhooks/1";
 
@@ -128,10 +132,10 @@ fn request(target: &Target, signed: &Signed, body: String) -> Result<Request<Ful
         .body(Full::new(Bytes::from(body)))
 }
 
-/// Connects to the first of these that answers.
+/// Connects to the first of these that answers. One that does not leaves time for the next.
 async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
-    for address in addresses {
-        if let Ok(stream) = TcpStream::connect(address).await {
+    for address in addresses.iter().take(ADDRESSES_MAX) {
+        if let Ok(Ok(stream)) = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             return Ok(stream);
         }
     }

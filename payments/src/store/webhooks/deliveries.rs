@@ -11,11 +11,14 @@ use mesh::id::Uuid;
 use crate::{
     domain::webhook::{Delivery, DeliveryId, DeliveryState, EventId, Failure, Trigger, WebhookEndpointId},
     error::Error,
-    schema::{webhook_deliveries, webhook_events},
+    schema::{webhook_deliveries, webhook_endpoints, webhook_events},
 };
 
 /// Rows of one INSERT: a statement has room for 65,535 values.
 const INSERT_ROWS_MAX: usize = 2_000;
+
+/// Deliveries that are given up in one statement.
+const GIVE_UP_MAX: i64 = 1_000;
 
 /// Whether an event `o` is for an endpoint `e`, by merchant and types.
 const IS_FOR: &str = "(e.merchant_id IS NULL OR o.payload->>'merchant' = 'merchants/' || e.merchant_id) \
@@ -460,15 +463,66 @@ pub(crate) async fn give_back(
     Ok(())
 }
 
-/// Gives up everything that is under way to an endpoint, which the caller has locked.
+/// Puts off a delivery that is leased, for others to take it then.
+pub(crate) async fn put_off(
+    conn: &mut AsyncPgConnection,
+    id: DeliveryId,
+    lease: Uuid,
+    due_at: jiff::Timestamp,
+) -> Result<(), Error> {
+    diesel::update(webhook_deliveries::table.find(id).filter(webhook_deliveries::lease.eq(lease)))
+        .set((
+            webhook_deliveries::due_at.eq(due_at.to_diesel()),
+            webhook_deliveries::lease.eq(None::<Uuid>),
+            webhook_deliveries::lease_expires_at.eq(None::<Timestamp>),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Gives up what is under way to an endpoint, which the caller has locked: as much as is quickly done. [`give_up_of_disabled`] does the rest.
 pub(crate) async fn give_up(
     conn: &mut AsyncPgConnection,
     endpoint: WebhookEndpointId,
     now: jiff::Timestamp,
 ) -> Result<(), Error> {
+    let pending = webhook_deliveries::table
+        .filter(webhook_deliveries::endpoint_id.eq(endpoint))
+        .filter(webhook_deliveries::state.eq("PENDING"));
+    let some = pending.select(webhook_deliveries::id).limit(GIVE_UP_MAX).load::<DeliveryId>(conn).await?;
+    give_up_these(conn, &some, now).await
+}
+
+/// Gives up some of what is still under way to endpoints that are disabled; whether there may be more.
+pub(crate) async fn give_up_of_disabled(
+    conn: &mut AsyncPgConnection,
+    now: jiff::Timestamp,
+) -> Result<bool, Error> {
+    let disabled = webhook_endpoints::table
+        .filter(webhook_endpoints::state.eq("DISABLED"))
+        .select(webhook_endpoints::id)
+        .load::<WebhookEndpointId>(conn)
+        .await?;
+    let some = webhook_deliveries::table
+        .filter(webhook_deliveries::endpoint_id.eq_any(disabled))
+        .filter(webhook_deliveries::state.eq("PENDING"))
+        .select(webhook_deliveries::id)
+        .limit(GIVE_UP_MAX)
+        .load::<DeliveryId>(conn)
+        .await?;
+    give_up_these(conn, &some, now).await?;
+    Ok(!some.is_empty())
+}
+
+async fn give_up_these(
+    conn: &mut AsyncPgConnection,
+    deliveries: &[DeliveryId],
+    now: jiff::Timestamp,
+) -> Result<(), Error> {
     diesel::update(
         webhook_deliveries::table
-            .filter(webhook_deliveries::endpoint_id.eq(endpoint))
+            .filter(webhook_deliveries::id.eq_any(deliveries))
             .filter(webhook_deliveries::state.eq("PENDING")),
     )
     .set((
