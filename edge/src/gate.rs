@@ -131,18 +131,13 @@ impl PolicyGate {
         match (&verified, decision) {
             (Err(TokenError::NotChecked), Some(_)) if brings_its_own => return Ok(Ok(None)),
             (Err(TokenError::NotChecked), Some(refused)) => decided(client, refused)?,
-            (Err(TokenError::NoKeys | TokenError::NotChecked) | Ok(_), _) => {}
-            (
-                Err(
-                    TokenError::Malformed
-                    | TokenError::UnknownKey
-                    | TokenError::Invalid
-                    | TokenError::Expired
-                    | TokenError::Revoked
-                    | TokenError::Stale,
-                ),
-                _,
-            ) => self.limiter.count_failed_token(client.address),
+            // One that was checked before is only out of date: it cost nothing, and those who share an address with its owner must not pay for it.
+            (Err(TokenError::Expired | TokenError::Revoked | TokenError::Stale), None)
+            | (Err(TokenError::NoKeys | TokenError::NotChecked) | Ok(_), _) => {}
+            (Err(TokenError::Malformed | TokenError::UnknownKey | TokenError::Invalid), _)
+            | (Err(TokenError::Expired | TokenError::Revoked | TokenError::Stale), Some(_)) => {
+                self.limiter.count_failed_token(client.address);
+            }
         }
         Ok(verified)
     }
