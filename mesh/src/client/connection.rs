@@ -234,6 +234,7 @@ impl Download {
     /// Nothing more will be read, and there is nothing to cancel.
     pub(crate) fn end(&mut self) {
         self.stream = None;
+        self.place = None;
     }
 }
 
