@@ -239,13 +239,27 @@ impl Life<'_> {
             if overdue.is_some() {
                 std::future::pending::<()>().await;
             }
-            self.activity.overdue().await;
+            self.activity.overdue().await
         };
-        tokio::select! {
-            ended = timeout(grace, connection.as_mut()) => if let Ok(ended) = ended {
-                return ended.map_err(End::Failed);
+        let late = tokio::select! {
+            ended = timeout(grace, connection.as_mut()) => match ended {
+                Ok(ended) => return ended.map_err(End::Failed),
+                Err(_) => None,
             },
-            () = further => return Err(End::CutOff("the peer takes nothing, or does not go away")),
+            late = further => Some(late),
+        };
+        match late {
+            // Its other answers have the time to end.
+            Some(Overdue::Unread) => {
+                if let Ok(ended) = timeout(self.limits.write_stall_timeout, connection.as_mut()).await {
+                    return ended.map_err(End::Failed);
+                }
+                return Err(End::CutOff("the peer lets an answer lie unread"));
+            }
+            Some(Overdue::Idle | Overdue::Stalled | Overdue::Abandons) => {
+                return Err(End::CutOff("the peer takes nothing, or does not go away"));
+            }
+            None => {}
         }
         match overdue {
             // The peer had sent a request before it was told.
