@@ -88,8 +88,9 @@ pub fn reflected(message: &DynamicMessage) -> Result<Value, String> {
 pub fn difference(path: &str, left: &Value, right: &Value) -> Option<String> {
     match (left, right) {
         (Value::Object(left), Value::Object(right)) => {
-            let keys = left.keys().chain(right.keys());
-            keys.into_iter().find_map(|key| match (left.get(key), right.get(key)) {
+            // Each key once: twice on every level would be a million times twenty levels down.
+            let mut keys = left.keys().chain(right.keys().filter(|key| !left.contains_key(*key)));
+            keys.find_map(|key| match (left.get(key), right.get(key)) {
                 (Some(left), Some(right)) => difference(&format!("{path}.{key}"), left, right),
                 // prost-reflect takes -0.0 for a default, which has a sign to lose.
                 (Some(Value::Number(left)), None)
