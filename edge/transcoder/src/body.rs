@@ -1,11 +1,17 @@
 //! The body of an answer.
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ::http_body::{Frame, SizeHint};
 use bytes::{Buf as _, Bytes};
+use http::Version;
+use http::header::EXPECT;
+use http::request::Parts;
+use tokio::time::timeout;
 
 /// Any error, boxed.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -94,4 +100,26 @@ pub(crate) fn poll_data<B: ::http_body::Body>(
             None => return Poll::Ready(None),
         }
     }
+}
+
+/// How much of a body that nobody wants is still taken, and for how long.
+const UNWANTED_BYTES_MAX: usize = 64 * 1024;
+const UNWANTED_TIME: Duration = Duration::from_secs(1);
+
+/// Takes the body of a request that is refused whatever it says, when it is small: over HTTP/1.1 the server would close the connection in front of what is
+/// still on its way, and the client may lose the answer with it (RFC 9112, section 9.6). A client that waits to be asked for the body is not asked.
+pub(crate) async fn take_unwanted<B: ::http_body::Body>(parts: &Parts, body: B) {
+    if parts.version >= Version::HTTP_2 || body.is_end_stream() || parts.headers.contains_key(EXPECT) {
+        return;
+    }
+    let taking = async {
+        let mut body = pin!(body);
+        let mut taken = 0;
+        while taken <= UNWANTED_BYTES_MAX
+            && let Some(Ok(data)) = poll_fn(|cx| poll_data(body.as_mut(), cx)).await
+        {
+            taken += data.len();
+        }
+    };
+    let _in_time = timeout(UNWANTED_TIME, taking).await;
 }

@@ -26,7 +26,7 @@ use tonic::Code;
 
 use self::turn::Codec;
 use crate::accept;
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BoxError, take_unwanted};
 use crate::error::Problem;
 use crate::gate::RequestId;
 use crate::leaving;
@@ -104,7 +104,10 @@ where
     let mut answered = HeaderMap::new();
     let (mut problem, shape) = match enter(&shared, protocol, &parts) {
         Entered::Answered(response) => return response,
-        Entered::Refused(problem, shape) => (problem, shape),
+        Entered::Refused(problem, shape) => {
+            take_unwanted(&parts, body).await;
+            (problem, shape)
+        }
         Entered::Method(index) => {
             let work = async {
                 match protocol {

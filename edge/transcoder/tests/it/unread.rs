@@ -1,10 +1,11 @@
 //! What is refused before the body is read: the client is spared from sending it.
 
 use std::convert::Infallible;
+use std::pin::pin;
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
-use http::Request;
+use http::{Request, Version};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tower::ServiceExt as _;
@@ -89,5 +90,26 @@ async fn what_path_and_query_say_is_checked_before_the_body_is_read() {
     for uri in ["/v1/search/leo/child?nope=1", "/v1/search/leo/child?int32Value=x", "/v1/echo?boolValue=true"]
     {
         assert_eq!(status("POST", uri, &[JSON, ("content-length", "9")], ""), Some(400), "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn over_http_1_the_small_body_of_an_unknown_call_is_taken_before_the_answer() {
+    let transcoder = builder(&Upstream::echo()).build().unwrap();
+    for (version, taken) in [(Version::HTTP_11, true), (Version::HTTP_2, false)] {
+        let (sender, receiver) = futures::channel::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+        let request = Request::post("/zoo.v1.Zoo/Nothing")
+            .version(version)
+            .header("content-type", "application/grpc-web+proto")
+            .body(StreamBody::new(receiver))
+            .unwrap();
+        let mut answer = pin!(transcoder.clone().oneshot(request));
+
+        let before = answer.as_mut().now_or_never();
+        assert_eq!(before.is_none(), taken, "{version:?}");
+        if taken {
+            drop(sender);
+            assert_eq!(answer.await.unwrap().headers()["grpc-status"], "12");
+        }
     }
 }
