@@ -16,6 +16,8 @@ async fn an_endpoint_that_never_answers_delays_no_other_and_holds_four_places() 
         t.event().await;
     }
     dead.received(4).await;
+    // Whatever is spread after this is for the other endpoint too.
+    t.until(&silent.name, "spread", |deliveries| deliveries.len() == 20).await;
     let receiver = Receiver::start().await;
     let endpoint = t.endpoint(&receiver.url).await;
     for _ in 0..20 {
